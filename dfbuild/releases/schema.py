@@ -1,0 +1,169 @@
+"""What a release's TOML may say. Every field is documented where it stands; unknown keys are errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dfbuild.model import Expectation, Verdict
+
+
+class Strict(BaseModel):
+    """Frozen, and no key that is not known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Toolchain(Strict):
+    """A compiler under the name that the release's makefiles or the distribution give it."""
+
+    cc: str
+    """The command, or for a toolchain that dfbuild bootstraps the name inside its prefix."""
+    comment: str
+    """Regular expression that the `.comment` section of everything it compiled must match."""
+    flags: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    """Host packages that bring it."""
+
+
+class StackProtector(Strict):
+    """One value of the stack protector axis."""
+
+    flags: tuple[str, ...] = ()
+    present: tuple[str, ...] = ()
+    """Symbols of which at least one must be referenced by what was built."""
+    absent: tuple[str, ...] = ()
+    """Symbols that nothing built may reference."""
+
+
+class Kernel(Strict):
+    """One value of the kernel axis."""
+
+    append: str = ""
+    """Kernel command line words, where the kernel takes one."""
+    options: dict[str, str] = Field(default_factory=dict)
+
+
+class Refuse(Strict):
+    """A combination that cannot be built or would not be what it says."""
+
+    when: str
+    """Filter expression on the cell's attributes."""
+    reason: str
+    evidence: str = ""
+
+
+class Stage(Strict):
+    """A boot stage: reached when `pattern` is seen, and lost when `deadline` passes first."""
+
+    name: str
+    pattern: str
+    """Regular expression over console bytes (one line or a prompt)."""
+    deadline: float
+    """Seconds since the stage before, on an accelerated guest; scaled for emulation."""
+
+
+class Crash(Strict):
+    """A crash signature. `literal` must occur in the line for `pattern` to be tried: it keeps watching fast."""
+
+    name: str
+    literal: str
+    pattern: str
+    title: str = "{0}"
+    """Format string over the pattern's groups; {0} is the whole match."""
+    verdict: Verdict = Verdict.PANIC
+
+
+class Console(Strict):
+    stages: tuple[Stage, ...]
+    crashes: tuple[Crash, ...]
+    silence: float = 60.0
+    """Seconds without a byte while booting after which the guest counts as hung; scaled like deadlines."""
+    emulation_factor: float = 4.0
+    """What deadlines are multiplied by where the CPU is emulated (TCG)."""
+
+
+class SerialShell(Strict):
+    """How to get a shell on the console. Patterns are regular expressions over bytes."""
+
+    login: str = "login: "
+    password: str = "[Pp]assword:"
+    prompt: str = "[#$%>] "
+    encode: str = "base64"
+    """Filter that makes text lines of any bytes, on standard input."""
+    decode: str = "base64 -d"
+
+
+class SshShell(Strict):
+    """How SSH is spoken. Empty algorithm lists mean the library's own choice."""
+
+    port: int = 22
+    key_algorithms: tuple[str, ...] = ()
+    kex_algorithms: tuple[str, ...] = ()
+    ciphers: tuple[str, ...] = ()
+    macs: tuple[str, ...] = ()
+
+
+class Shell(Strict):
+    serial: SerialShell = SerialShell()
+    ssh: SshShell | None = None
+
+
+class Wire(Strict):
+    """The test network, apart from management."""
+
+    interface: str
+    """The wire NIC's name in the guest."""
+    configure: str
+    """Shell command that gives the interface `{address}`/`{prefix}` and brings it up."""
+    guest_address: str = "10.9.0.1"
+    peer_address: str = "10.9.0.2"
+    prefix: int = 24
+
+
+class Expect(Strict):
+    """What a check shows on this release. Later entries win over earlier ones."""
+
+    check: str
+    """Glob over `suite/name`."""
+    outcome: Expectation
+    when: str = ""
+    """Filter expression on the cell's attributes; empty means always."""
+    reason: str = ""
+
+
+class ShapeDefaults(Strict):
+    """What this release's guests get where a shape says nothing. See `model.Shape`."""
+
+    memory: int | None = None
+    cpu: str | None = None
+    machine: str | None = None
+    disk: str | None = None
+    nic: str | None = None
+    console: str | None = None
+
+
+class Release(Strict):
+    """Everything that dfbuild knows about one release line."""
+
+    name: str
+    title: str
+    target: str
+    """Import path of the package that builds it, below `dfbuild.build`."""
+    elf_machine: str
+    toolchains: dict[str, Toolchain]
+    stack_protectors: dict[str, StackProtector]
+    kernels: dict[str, Kernel]
+    refuse: tuple[Refuse, ...] = ()
+    build: dict[str, Any] = Field(default_factory=dict)
+    """Data that only the target's own package reads, and validates."""
+    shape: ShapeDefaults = ShapeDefaults()
+    console: Console
+    shell: Shell = Shell()
+    wire: Wire | None = None
+    probes: str
+    """Directory in the guest that holds the suites' compiled C programs."""
+    commands: dict[str, str] = Field(default_factory=dict)
+    """Shell commands by what they answer (`cpu-count`, `pid-sequence` …), for suites."""
+    expect: tuple[Expect, ...] = ()
