@@ -21,13 +21,13 @@ class Cancel:
 
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may set it inside `subscribed`
         self._subscribers: dict[int, Callable[[], None]] = {}
         self._next = 0
         self._set = False
 
     def set(self) -> None:
-        """Throw the switch. Safe from any thread and from a signal handler's deferred call; idempotent."""
+        """Throw the switch. Safe from any thread and from a signal handler; idempotent."""
         with self._lock:
             if self._set:
                 return
