@@ -1,5 +1,31 @@
 """The command line: one module per command group parses, calls and presents; nothing else."""
 
+from __future__ import annotations
 
-def main() -> int:
-    raise SystemExit(2)
+import os
+import sys
+from collections.abc import Sequence
+
+from dfbuild.cli.parser import build
+from dfbuild.errors import DfbuildError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    import importlib
+
+    arguments = build().parse_args(argv)
+    module, function = arguments.run.split(":")
+    try:
+        status: int = getattr(importlib.import_module(module), function)(arguments)
+        sys.stdout.flush()
+        return status
+    except DfbuildError as error:
+        print(f"dfbuild: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader went away (`| head`): nothing more to say, and nothing to complain of at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

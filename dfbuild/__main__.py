@@ -1,0 +1,10 @@
+"""`python -m dfbuild`."""
+
+from __future__ import annotations
+
+import sys
+
+from dfbuild.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

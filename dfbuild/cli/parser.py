@@ -1,0 +1,127 @@
+"""The argument parser. Imports nothing but argparse, so that `--help` answers at once.
+
+Each command names the function that runs it as `module:function`; it is imported when it is called.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from dfbuild import __version__
+
+_EXIT = """exit status:
+  0    everything as expected        1    regressions
+  2    usage                         3    infrastructure
+  130  interrupted
+"""
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: str, help: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=help, description=help, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _workspace(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--work", metavar="DIR", help="work directory (default: $DFBUILD_WORK, or the user's data)")
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--filter", metavar="EXPR", default="", help="cells to take: 'toolchain=gcc* and shape!=up'"
+    )
+    parser.add_argument("--cell", metavar="ID", action="append", default=[], help="one cell by its id; repeatable")
+
+
+def _file(action: argparse.Action) -> None:
+    action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]
+
+
+def build() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="dfbuild",
+        description="Build DragonFly BSD with chosen compilers, boot it on chosen hardware, test it, compare.",
+        epilog=_EXIT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"dfbuild {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _matrix(commands)
+    _report(commands)
+    _guest(commands)
+    _others(commands)
+    return parser
+
+
+def _matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    matrix = _command(commands, "matrix", "dfbuild.cli.matrix:run", "build, boot and test a matrix file's cells")
+    _file(matrix.add_argument("config", metavar="FILE", help="matrix file (TOML)"))
+    _selection(matrix)
+    matrix.add_argument("--check", metavar="GLOB", default="", help="checks to run: 'security/*'")
+    matrix.add_argument("--via", choices=["serial", "ssh"], help="how suites reach the guest (default: the file's)")
+    matrix.add_argument("--dry-run", action="store_true", help="list cells, steps and command lines; do nothing")
+    matrix.add_argument(
+        "--resume", nargs="?", const="", metavar="RUN", help="go on with a run that was interrupted (the last one)"
+    )
+    matrix.add_argument("--against", metavar="RUN", help="compare with another run ('last': the last finished one)")
+    matrix.add_argument("--guests", type=int, metavar="N", help="guests at a time")
+    matrix.add_argument("--boots", type=int, metavar="N", help="guests booting at a time")
+    matrix.add_argument("--memory", type=int, metavar="MIB", help="memory for all guests together")
+    _workspace(matrix)
+    _json(matrix)
+
+
+def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = _command(commands, "report", "dfbuild.cli.report:run", "show a run, and what changed since another")
+    report.add_argument("run_id", nargs="?", metavar="RUN", help="run (default: the last one)")
+    report.add_argument("--against", metavar="RUN", help="compare with this run")
+    _file(report.add_argument("--junit", metavar="FILE", help="write JUnit XML"))
+    _file(report.add_argument("--html", metavar="FILE", help="write the page"))
+    _workspace(report)
+    _json(report)
+    runs = _command(commands, "runs", "dfbuild.cli.report:runs", "list the runs")
+    _workspace(runs)
+    _json(runs)
+
+
+def _guest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    guest = commands.add_parser(
+        "guest", help="boot a guest and keep it up", description="Boot a guest of a matrix and keep it up."
+    )
+    actions = guest.add_subparsers(dest="action", metavar="ACTION", required=True)
+    up = _command(actions, "up", "dfbuild.cli.guest:up", "build what a cell needs, boot it, keep it")
+    _file(up.add_argument("config", metavar="FILE", help="matrix file (TOML)"))
+    _selection(up)
+    up.add_argument("--name", help="name to call it by (default: the cell's shape)")
+    listing = _command(actions, "list", "dfbuild.cli.guest:listing", "list the guests that are up")
+    down = _command(actions, "down", "dfbuild.cli.guest:down", "end a guest")
+    execute = _command(actions, "exec", "dfbuild.cli.guest:execute", "run a shell command in a guest")
+    console = _command(actions, "console", "dfbuild.cli.guest:console", "show a guest's console")
+    for named in (down, execute, console):
+        named.add_argument("name", metavar="NAME")
+    execute.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
+    execute.add_argument("--via", choices=["serial", "ssh"], default="ssh")
+    console.add_argument("--follow", action="store_true", help="go on until the guest ends")
+    for every in (up, listing, down, execute, console):
+        _workspace(every)
+    for some in (up, listing, execute):
+        _json(some)
+
+
+def _others(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doctor = _command(commands, "doctor", "dfbuild.cli.doctor:run", "say what is missing for which feature")
+    _workspace(doctor)
+    _json(doctor)
+    schema = _command(commands, "schema", "dfbuild.cli.schema:run", "print a JSON Schema")
+    schema.add_argument("what", nargs="?", choices=["matrix", "release", "report"], default="matrix")
+    completions = _command(commands, "completions", "dfbuild.cli.completions:run", "print a shell's completions")
+    completions.add_argument("shell", choices=["bash", "zsh", "tcsh"])

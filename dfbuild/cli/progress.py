@@ -1,0 +1,129 @@
+"""Progress of a run: a live table on a terminal, plain lines elsewhere. Both go to standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TextIO
+
+from dfbuild.matrix.events import (
+    CellBegan,
+    CellEnded,
+    CellStage,
+    CheckBegan,
+    CheckEnded,
+    Event,
+    Listener,
+    RunBegan,
+    StepBegan,
+    StepEnded,
+    StepSaid,
+)
+from dfbuild.model import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+_REFRESH_PER_SECOND = 8
+
+
+def line(event: Event) -> str | None:
+    """The plain line that tells `event`, or None for what only a live display shows."""
+    match event:
+        case RunBegan(run, steps, cells):
+            return f"run {run}: {steps} build steps, {cells} cells"
+        case StepEnded(step, verdict, title, seconds, cached):
+            how = "cached" if cached else f"{seconds:.1f} s"
+            return f"{verdict:<10} {step} ({how})" + (f": {title}" if title else "")
+        case CellBegan(cell, attempt) if attempt > 1:
+            return f"retry      {cell} (attempt {attempt})"
+        case CellStage(cell, stage, seconds):
+            return f"stage      {cell}: {stage} after {seconds:.1f} s"
+        case CheckEnded(cell, result) if result.outcome in (Outcome.FAIL, Outcome.FIXED):
+            return f"{result.outcome:<10} {cell}: {result.check}"
+        case CellEnded(cell, verdict, title, seconds, retried):
+            again = ", will be tried again" if retried else ""
+            return f"{verdict:<10} {cell} ({seconds:.1f} s{again})" + (f": {title}" if title else "")
+        case _:
+            return None
+
+
+def _printable(text: str) -> str:
+    # Titles can hold what a guest printed: no control character of theirs may reach the terminal.
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+@dataclass
+class Plain:
+    """One line an event, for logs and CI."""
+
+    out: TextIO
+    start: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, event: Event) -> None:
+        text = line(event)
+        if text is not None:
+            with self.lock:
+                print(f"{time.monotonic() - self.start:7.1f}  {_printable(text)}", file=self.out, flush=True)
+
+
+@dataclass
+class Live:
+    """What runs now, with its state, above a bar for the whole."""
+
+    bars: Bars
+    total: TaskID
+    running: dict[str, TaskID] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, event: Event) -> None:
+        with self.lock:
+            self._show(event)
+
+    def _show(self, event: Event) -> None:
+        match event:
+            case RunBegan(run, steps, cells):
+                self.bars.update(self.total, total=steps + cells, description=f"run {run}")
+            case StepBegan(name) | CellBegan(name, _):
+                self.running[name] = self.bars.add_task(_printable(name), total=None, state="")
+            case StepSaid(name, state) | CheckBegan(name, state) | CellStage(name, state, _):
+                self.bars.update(self.running[name], state=_printable(state))
+            case StepEnded(name) | CellEnded(name):
+                task = self.running.pop(name, None)
+                if task is not None:
+                    self.bars.remove_task(task)
+                if not (isinstance(event, CellEnded) and event.retried):
+                    self.bars.advance(self.total)
+        text = line(event)
+        if text is not None and not isinstance(event, CellStage | RunBegan):
+            good = isinstance(event, StepEnded | CellEnded) and event.verdict is Verdict.PASS
+            self.bars.console.print(_printable(text), style="green" if good else "bold red", markup=False)
+
+
+@contextlib.contextmanager
+def shown(out: TextIO = sys.stderr) -> Iterator[Listener]:
+    """The listener that suits `out`."""
+    if not out.isatty():
+        yield Plain(out)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[state]}", markup=False),
+        console=Console(file=out),
+        refresh_per_second=_REFRESH_PER_SECOND,
+        transient=True,
+    ) as bars:
+        yield Live(bars, bars.add_task("", total=None, state=""))

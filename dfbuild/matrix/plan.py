@@ -1,0 +1,42 @@
+"""From cells to a plan: every build step once, and a guest run for every cell. Makes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dfbuild.build.recipe import Recipe, Target
+from dfbuild.model import Cell, Refusal
+from dfbuild.releases import Release
+from dfbuild.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`recipes` by id, needs before what needs them; `images` says which recipe each cell boots from."""
+
+    recipes: Mapping[str, Recipe]
+    images: Mapping[str, Recipe]
+    cells: tuple[Cell, ...]
+    refusals: tuple[Refusal, ...]
+
+
+def plan(
+    cells: Sequence[Cell], refusals: Sequence[Refusal], target: Target, release: Release, workspace: Workspace
+) -> Plan:
+    """Plan `cells`; those that the target itself can't build join the `refusals`."""
+    recipes: dict[str, Recipe] = {}
+    images: dict[str, Recipe] = {}
+    possible: list[Cell] = []
+    refused = list(refusals)
+    for cell in cells:
+        refusal = target.refuse(release, cell)
+        if refusal is not None:
+            refused.append(refusal)
+            continue
+        image = target.image(release, cell, workspace)
+        for recipe in image.walk():
+            recipes.setdefault(recipe.id, recipe)
+        images[cell.id] = recipes[image.id]
+        possible.append(cell)
+    return Plan(recipes, images, tuple(possible), tuple(refused))
