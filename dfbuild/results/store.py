@@ -1,0 +1,365 @@
+"""The results database: everything is committed as it comes, so a killed process loses nothing that it recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from dfbuild.errors import UsageError
+from dfbuild.model import CheckResult, CrashReport, StageReached, Verdict
+from dfbuild.results import load
+from dfbuild.results.clean import clean, clean_json, finite
+from dfbuild.results.records import (
+    Attempt,
+    RunInfo,
+    RunRecord,
+    RunStatus,
+    RunSummary,
+    Snapshot,
+    StepRecord,
+)
+from dfbuild.results.schema import StoreError, migrate
+
+_BUSY_SECONDS = 30.0
+
+
+class Store:
+    """One workspace's database. One object may be used by any number of threads; other processes may read and
+    write at the same time. Every `record_*`, `begin*`, `end_cell` and `finish` is committed when it returns.
+
+    A commit survives the end of the process, `kill -9` included; it may lose its last moments when the whole
+    machine loses power (WAL with `synchronous=NORMAL`, https://sqlite.org/wal.html).
+    All methods raise `StoreError` when sqlite does.
+    """
+
+    def __init__(self, path: Path, writer: sqlite3.Connection) -> None:
+        self._path = path
+        self._writer = writer
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the database at `path` (made if it does not exist), brought up to this program's version."""
+        with _sqlite_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = NORMAL")
+                db.execute("PRAGMA foreign_keys = ON")
+                migrate(db)
+            except BaseException:
+                db.close()
+                raise
+        return cls(path, db)
+
+    def close(self) -> None:
+        with self._lock:
+            self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # ── a run ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def begin(self, info: RunInfo) -> str:
+        """Register a run with all its cells and refusals; returns its id, such as `20261124-031500-reference`.
+
+        Ids are made of the start in UTC and the matrix's name, sort by time and are safe as file names.
+        """
+        stem = f"{info.started.astimezone(UTC):%Y%m%d-%H%M%S}-{_word(info.name)}"
+        with self._write() as db:
+            run, number = stem, 1
+            while db.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone():
+                number += 1
+                run = f"{stem}-{number}"
+            db.execute(
+                "INSERT INTO runs VALUES (?, ?, ?, ?, NULL, ?, ?, ?, ?)",
+                (
+                    run,
+                    clean(info.name),
+                    RunStatus.RUNNING,
+                    _stamp(info.started),
+                    clean(info.config_file),
+                    clean(info.config_text),
+                    clean_json(info.command),
+                    clean_json(dict(info.versions)),
+                ),
+            )
+            db.executemany(
+                "INSERT INTO cells VALUES (?, ?, ?, ?, ?)",
+                (
+                    (run, cell.id, position, clean_json(cell.attributes()), clean_json(cell.suites))
+                    for position, cell in enumerate(info.cells)
+                ),
+            )
+            db.executemany(
+                "INSERT INTO refusals VALUES (?, ?, ?, ?, ?)",
+                (
+                    (run, refusal.cell.id, position, clean_json(refusal.cell.attributes()), clean(refusal.reason))
+                    for position, refusal in enumerate(info.refusals)
+                ),
+            )
+        return run
+
+    def reopen(self, run: str) -> frozenset[str]:
+        """Take a run up again: what was begun and not ended is aborted. Returns the cells that remain to be run.
+
+        Those are the cells without a verdict, and those whose verdict is INFRA (it says nothing about them).
+        Nobody else may be running it.
+        """
+        with self._write() as db:
+            self._require(db, run)
+            db.execute("UPDATE attempts SET aborted = 1 WHERE run = ? AND verdict IS NULL", (run,))
+            db.execute("UPDATE runs SET status = ?, finished = NULL WHERE id = ?", (RunStatus.RUNNING, run))
+            verdicts = load.verdicts(db, run)
+        return frozenset(cell for cell, verdict in verdicts.items() if verdict in (None, Verdict.INFRA))
+
+    def finish(self, run: str, status: RunStatus = RunStatus.FINISHED) -> None:
+        with self._write() as db:
+            self._require(db, run)
+            db.execute("UPDATE runs SET status = ?, finished = ? WHERE id = ?", (status, _stamp(_now()), run))
+
+    # ── what happens in it ─────────────────────────────────────────────────────────────────────────────────────
+
+    def record_step(self, run: str, step: StepRecord) -> None:
+        """A build step ended. Recorded again (a resumed run), the later one stands."""
+        with self._write() as db:
+            db.execute(
+                "INSERT INTO steps VALUES (?, ?, (SELECT count(*) FROM steps WHERE run = ?),"
+                " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, step) DO UPDATE SET verdict = excluded.verdict,"
+                " cached = excluded.cached, seconds = excluded.seconds, facts = excluded.facts,"
+                " title = excluded.title, tail = excluded.tail, log = excluded.log",
+                (
+                    run,
+                    clean(step.id),
+                    run,
+                    step.kind,
+                    clean(step.name),
+                    step.key,
+                    step.verdict,
+                    step.cached,
+                    finite(step.seconds),
+                    clean_json(dict(step.facts)),
+                    clean(step.title),
+                    clean(step.tail),
+                    clean(step.log),
+                ),
+            )
+
+    def begin_cell(self, run: str, cell: str, steps: Iterable[str] = ()) -> Attempt:
+        """A new attempt at a cell of the run; earlier ones no longer count. `steps` are its build steps' ids."""
+        with self._write() as db:
+            if not db.execute("SELECT 1 FROM cells WHERE run = ? AND cell = ?", (run, cell)).fetchone():
+                raise StoreError(f"run {run} has no cell {cell!r}")
+            db.execute(
+                "UPDATE attempts SET aborted = 1 WHERE run = ? AND cell = ? AND verdict IS NULL", (run, cell)
+            )
+            row, number = db.execute(
+                "INSERT INTO attempts (run, cell, number, steps)"
+                " SELECT ?1, ?2, 1 + count(*), ?3 FROM attempts WHERE run = ?1 AND cell = ?2"
+                " RETURNING id, number",
+                (run, cell, clean_json(tuple(steps))),
+            ).fetchone()
+        return Attempt(run=run, cell=cell, number=number, row=row)
+
+    def record_stage(self, attempt: Attempt, stage: StageReached) -> None:
+        """A boot stage was reached. Recorded again (the guest was reset), the later one stands."""
+        with self._write() as db:
+            db.execute(
+                "INSERT INTO stages VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                " SET seconds = excluded.seconds, console = excluded.console",
+                (attempt.row, clean(stage.stage), finite(stage.seconds), stage.offset),
+            )
+
+    def record_check(self, attempt: Attempt, result: CheckResult) -> None:
+        """A check ended, with its samples. Recorded again in the same attempt, the later one stands."""
+        with self._write() as db:
+            (check,) = db.execute(
+                "INSERT INTO checks (attempt, name, outcome, expected, reason, detail, duration, console_begin,"
+                " console_end, facts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (attempt, name) DO UPDATE"
+                " SET outcome = excluded.outcome, expected = excluded.expected, reason = excluded.reason,"
+                " detail = excluded.detail, duration = excluded.duration, console_begin = excluded.console_begin,"
+                " console_end = excluded.console_end, facts = excluded.facts RETURNING id",
+                (
+                    attempt.row,
+                    clean(result.check),
+                    result.outcome,
+                    result.expected,
+                    clean(result.reason),
+                    clean(result.detail),
+                    finite(result.duration),
+                    *result.console,
+                    clean_json(dict(result.facts)),
+                ),
+            ).fetchone()
+            db.execute("DELETE FROM samples WHERE check_id = ?", (check,))
+            db.executemany(
+                "INSERT INTO samples (check_id, attempt, metric, unit, better, sample_values)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    (
+                        check,
+                        attempt.row,
+                        clean(sample.metric),
+                        clean(sample.unit),
+                        sample.better,
+                        clean_json(sample.values),
+                    )
+                    for sample in result.samples
+                ),
+            )
+
+    def end_cell(
+        self,
+        attempt: Attempt,
+        verdict: Verdict,
+        *,
+        title: str = "",
+        seconds: float = 0.0,
+        accel: str = "",
+        command: Sequence[str] = (),
+        crash: CrashReport | None = None,
+    ) -> None:
+        """The attempt ended. `title` says why in a line; `command` is the hypervisor's command line."""
+        story = (
+            None
+            if crash is None
+            else clean_json(
+                {
+                    "title": crash.title,
+                    "signature": crash.signature,
+                    "offset": crash.offset,
+                    "excerpt": crash.excerpt,
+                }
+            )
+        )
+        with self._write() as db:
+            db.execute(
+                "UPDATE attempts SET verdict = ?, title = ?, seconds = ?, accel = ?, command = ?, crash = ?"
+                " WHERE id = ?",
+                (
+                    verdict,
+                    clean(title or (crash.title if crash else "")),
+                    finite(seconds),
+                    clean(accel),
+                    clean_json(tuple(command)),
+                    story,
+                    attempt.row,
+                ),
+            )
+
+    # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self, run: str) -> RunRecord:
+        """Everything that is stored of a run, seen at one moment. Raises `UsageError` if there is no such run."""
+        with self._read() as db:
+            self._require(db, run)
+            return load.run(db, run)
+
+    def snapshot(self, run: str) -> Snapshot:
+        """What a comparison needs of a run; much cheaper than `run`."""
+        with self._read() as db:
+            self._require(db, run)
+            return load.snapshot(db, run)
+
+    def unfinished(self, run: str) -> tuple[str, ...]:
+        """The cells without a verdict, in the order of the matrix."""
+        with self._read() as db:
+            self._require(db, run)
+            return tuple(cell for cell, verdict in load.verdicts(db, run).items() if verdict is None)
+
+    def runs(self, limit: int | None = None) -> tuple[RunSummary, ...]:
+        """The stored runs, the newest first."""
+        with self._read() as db:
+            return load.summaries(db, limit)
+
+    def latest(
+        self, name: str | None = None, *, before: str | None = None, status: RunStatus | None = None
+    ) -> str | None:
+        """The id of the newest run: of the matrix `name`, started before the run `before`, with that status."""
+        with self._read() as db:
+            if before is not None:
+                self._require(db, before)
+            found = db.execute(
+                "SELECT id FROM runs WHERE (?1 IS NULL OR name = ?1) AND (?2 IS NULL OR status = ?2)"
+                " AND (?3 IS NULL OR (started, id) < (SELECT started, id FROM runs WHERE id = ?3))"
+                " ORDER BY started DESC, id DESC LIMIT 1",
+                (name, status, before),
+            ).fetchone()
+        return str(found[0]) if found else None
+
+    def resolve(self, text: str) -> str:
+        """The run that a person means: an id, the beginning of just one, or `latest`. Raises `UsageError`."""
+        with self._read() as db:
+            ids = [str(row[0]) for row in db.execute("SELECT id FROM runs ORDER BY started DESC, id DESC")]
+        if not ids:
+            raise UsageError("there is no run yet", hint="`dfbuild matrix CONFIG` makes one")
+        if text == "latest":
+            return ids[0]
+        matches = [text] if text in ids else [run for run in ids if text and run.startswith(text)]
+        if len(matches) == 1:
+            return matches[0]
+        what = f"{text!r} is the beginning of {len(matches)} runs" if matches else f"there is no run {text!r}"
+        raise UsageError(what, hint="`dfbuild runs` lists them; the last are " + ", ".join((matches or ids)[:3]))
+
+    # ── sqlite ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _sqlite_errors(self._path):
+            # IMMEDIATE: waits for other writers here, where waiting is possible, and not at the first write.
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        # A connection and a transaction of its own: a long report neither blocks the writers nor sees them move.
+        with _sqlite_errors(self._path):
+            db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+            try:
+                db.execute("PRAGMA query_only = ON")
+                db.execute("BEGIN")
+                yield db
+            finally:
+                db.close()
+
+    @staticmethod
+    def _require(db: sqlite3.Connection, run: str) -> None:
+        if not db.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone():
+            raise UsageError(f"there is no run {run!r}", hint="`dfbuild runs` lists them")
+
+
+@contextlib.contextmanager
+def _sqlite_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"results database {path}: {error}") from error
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def _word(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "run"
