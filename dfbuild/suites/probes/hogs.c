@@ -1,0 +1,120 @@
+/*
+ * hogs COUNT MILLISECONDS free|spread|one: processes that do nothing but compute, all over the same time.
+ *
+ * `free` leaves their place to the scheduler, `spread` pins hog i to CPU i, `one` pins all to CPU 0.
+ * Prints a list per key, one value per hog: cpu (microseconds of CPU time), wall (microseconds), home (APIC id of
+ * the CPU it was seen on most), share (per mille of its time at home), moves (times its CPU changed).
+ */
+#include "os.h"
+
+#define MOST 64
+#define CPUS 256
+
+struct hog {
+    double cpu, wall;
+    unsigned home, share, moves;
+};
+
+static struct hog compute(double until)
+{
+    static unsigned long seen[CPUS];
+    unsigned long looks = 0;
+    unsigned last = os_cpu(), now, i;
+    double cpu = os_cpu_time(), begin = os_now(), end = begin;
+    struct hog hog;
+
+    memset(&hog, 0, sizeof(hog));
+    while (end < until) {
+        now = os_cpu();
+        if (now != last)
+            hog.moves++;
+        last = now;
+        seen[now]++;
+        looks++;
+        for (i = 0; i < 32; i++)
+            end = os_now();
+    }
+    hog.cpu = os_cpu_time() - cpu;
+    hog.wall = end - begin;
+    for (i = 0; i < CPUS; i++)
+        if (seen[i] > seen[hog.home])
+            hog.home = i;
+    hog.share = (unsigned)(seen[hog.home] * 1000.0 / (looks ? looks : 1));
+    return hog;
+}
+
+/* A hog waits for the time to stop at, which is also its signal to start, so that none has a head start. */
+static void child(int pin, int from, int to)
+{
+    struct hog hog;
+    double until;
+
+    if (pin >= 0 && os_pin(pin) != 0)
+        _exit(3);
+    if (read(from, &until, sizeof(until)) != (ssize_t)sizeof(until))
+        _exit(4);
+    hog = compute(until);
+    _exit(write(to, &hog, sizeof(hog)) == (ssize_t)sizeof(hog) ? 0 : 5);
+}
+
+int main(int argc, char **argv)
+{
+    static struct hog hogs[MOST];
+    static pid_t children[MOST];
+    int count, i, start[2], results[MOST][2];
+    double until;
+    const char *place;
+
+    if (argc != 4)
+        return 2;
+    count = atoi(argv[1]);
+    place = argv[3];
+    if (count < 1 || count > MOST || pipe(start) != 0)
+        die("start");
+    for (i = 0; i < count; i++) {
+        if (pipe(results[i]) != 0)
+            die("pipe");
+        children[i] = fork();
+        if (children[i] < 0)
+            die("fork");
+        if (children[i] == 0)
+            child(strcmp(place, "free") == 0 ? -1 : strcmp(place, "one") == 0 ? 0 : i, start[0], results[i][1]);
+        close(results[i][1]);
+    }
+    until = os_now() + atof(argv[2]) * 1e3;
+    for (i = 0; i < count; i++)
+        if (write(start[1], &until, sizeof(until)) != (ssize_t)sizeof(until))
+            die("start");
+    for (i = 0; i < count; i++) {
+        int status;
+
+        if (read(results[i][0], &hogs[i], sizeof(hogs[i])) != (ssize_t)sizeof(hogs[i])) {
+            status = os_reap(children[i]);
+            if (WIFEXITED(status) && WEXITSTATUS(status) == 3) {
+                printf("unsupported=pinning\n");
+                finish();
+            }
+            fprintf(stderr, "hog %d ended with wait status %d\n", i, status);
+            return 2;
+        }
+        os_reap(children[i]);
+    }
+    printf("cpu=");
+    for (i = 0; i < count; i++)
+        printf("%s%.0f", i ? " " : "", hogs[i].cpu);
+    printf("\nwall=");
+    for (i = 0; i < count; i++)
+        printf("%s%.0f", i ? " " : "", hogs[i].wall);
+    printf("\nhome=");
+    for (i = 0; i < count; i++)
+        printf("%s%u", i ? " " : "", hogs[i].home);
+    printf("\nshare=");
+    for (i = 0; i < count; i++)
+        printf("%s%u", i ? " " : "", hogs[i].share);
+    printf("\nmoves=");
+    for (i = 0; i < count; i++)
+        printf("%s%u", i ? " " : "", hogs[i].moves);
+    printf("\n");
+    finish();
+    return 0;
+}
