@@ -14,7 +14,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     import importlib
 
-    arguments = build().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = build().parse_args(words)
+    arguments.argv = words  # a run remembers how it was asked for
     module, function = arguments.run.split(":")
     try:
         status: int = getattr(importlib.import_module(module), function)(arguments)

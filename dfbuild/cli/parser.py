@@ -64,7 +64,7 @@ def build() -> argparse.ArgumentParser:
 
 def _matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     matrix = _command(commands, "matrix", "dfbuild.cli.matrix:run", "build, boot and test a matrix file's cells")
-    _file(matrix.add_argument("config", metavar="FILE", help="matrix file (TOML)"))
+    _file(matrix.add_argument("config", nargs="?", metavar="FILE", help="matrix file (TOML)"))
     _selection(matrix)
     matrix.add_argument("--check", metavar="GLOB", default="", help="checks to run: 'security/*'")
     matrix.add_argument("--via", choices=["serial", "ssh"], help="how suites reach the guest (default: the file's)")

@@ -1,0 +1,124 @@
+"""`dfbuild guest`: guests that are kept up, to look around in and to run suites against by hand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+
+from dfbuild.build.store import ArtefactStore, build_all
+from dfbuild.cli.matrix import choose
+from dfbuild.console.transcript import printable
+from dfbuild.deadline import Deadline
+from dfbuild.errors import UsageError
+from dfbuild.model import Cell
+from dfbuild.releases import load
+from dfbuild.session import attach, keep
+from dfbuild.shell import open_shell
+from dfbuild.workspace import Workspace
+
+_UP_SECONDS = 1800.0
+_DOWN_SECONDS = 15.0
+_COMMAND_SECONDS = 3600.0
+
+
+def up(arguments: argparse.Namespace) -> int:
+    """Build what the one chosen cell needs, boot it, and leave it running."""
+    workspace = Workspace.locate(arguments.work)
+    chosen = choose(arguments, workspace)
+    cell = _one(chosen.plan.cells)
+    deadline = Deadline.after(_UP_SECONDS, what=cell.id)
+    image = build_all(chosen.plan.images[cell.id], ArtefactStore(workspace), deadline, _say)
+    media = chosen.target.media(chosen.matrix.release, cell, image, workspace)
+    name = arguments.name or cell.shape.name
+    manifest = keep.up(workspace, name, chosen.matrix.release.name, cell, media, deadline, _say)
+    host, port = manifest.ssh or ("", 0)
+    if arguments.json:
+        json.dump(
+            {"name": name, "cell": cell.id, "ssh": manifest.ssh, "transcript": str(manifest.transcript)}, sys.stdout
+        )
+        print()
+        return 0
+    print(f"{name} is up: {cell.id}")
+    print(f"  dfbuild guest exec {shlex.quote(name)} COMMAND")
+    if manifest.login.key:
+        print(f"  ssh -i {shlex.quote(str(manifest.login.key))} -p {port} {manifest.login.user}@{host}")
+    print(f"  pytest --pyargs dfbuild.suites --dfbuild-guest {shlex.quote(name)}")
+    print(f"  dfbuild guest down {shlex.quote(name)}")
+    return 0
+
+
+def _one(cells: tuple[Cell, ...]) -> Cell:
+    if len(cells) == 1:
+        return cells[0]
+    some = ", ".join(repr(cell.id) for cell in cells[:3])
+    raise UsageError(
+        f"{len(cells)} cells are chosen; a guest is one",
+        hint=f"name it with --cell: {some}" if some else "--filter",
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def listing(arguments: argparse.Namespace) -> int:
+    """The guests that are up."""
+    workspace = Workspace.locate(arguments.work)
+    manifests = [keep.find(workspace, name) for name in keep.names(workspace)]
+    if arguments.json:
+        json.dump(
+            [{"name": m.name, "cell": m.cell.id, "ssh": m.ssh, "accel": m.accel} for m in manifests], sys.stdout
+        )
+        print()
+        return 0
+    for manifest in manifests:
+        print(f"{manifest.name}  {manifest.cell.id}  {manifest.accel}")
+    return 0
+
+
+def down(arguments: argparse.Namespace) -> int:
+    """End a guest."""
+    keep.down(Workspace.locate(arguments.work), arguments.name, Deadline.after(_DOWN_SECONDS))
+    return 0
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run one command; dfbuild's status is the command's."""
+    if not arguments.words:
+        raise UsageError("no command", hint="dfbuild guest exec NAME COMMAND")
+    manifest = keep.find(Workspace.locate(arguments.work), arguments.name)
+    session = attach(manifest)
+    deadline = Deadline.after(_COMMAND_SECONDS)
+    try:
+        shell = open_shell(session, load(manifest.cell.variant.release), arguments.via, deadline)
+        answer = shell.run(" ".join(arguments.words), deadline)
+        shell.close()
+    finally:
+        session.close()
+    if arguments.json:
+        json.dump({"status": answer.status, "output": answer.text}, sys.stdout)
+        print()
+    else:
+        sys.stdout.buffer.write(answer.output)
+    return answer.status
+
+
+def console(arguments: argparse.Namespace) -> int:
+    """Print the transcript, made safe for a terminal."""
+    manifest = keep.find(Workspace.locate(arguments.work), arguments.name)
+    session = attach(manifest)
+    offset = 0
+    try:
+        while True:
+            data = session.console.read(offset)
+            offset += len(data)
+            sys.stdout.write(printable(data))
+            sys.stdout.flush()
+            if not data and (not arguments.follow or session.console.closed):
+                return 0
+            if not data:
+                session.console.wait(offset, Deadline.after(_COMMAND_SECONDS))
+    finally:
+        session.close()

@@ -1,0 +1,76 @@
+"""`dfbuild report` and `dfbuild runs`: what is stored, for people and for programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from dfbuild.report import html, junit, terminal, write_all
+from dfbuild.report import json as report_json
+from dfbuild.results.compare import Comparison, compare
+from dfbuild.results.records import RunRecord
+from dfbuild.results.store import Store
+from dfbuild.results.verdict import exit_status
+from dfbuild.workspace import Workspace, atomic_write
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show a stored run; the exit status is that of the run."""
+    workspace = Workspace.locate(arguments.work)
+    with Store.open(workspace.database) as store:
+        run_id = store.resolve(arguments.run_id or "latest")
+        record = store.run(run_id)
+        comparison = _compare(store, record, arguments.against)
+        if arguments.junit:
+            atomic_write(Path(arguments.junit), junit.render(record, workspace))
+        if arguments.html:
+            atomic_write(Path(arguments.html), html.render(record, comparison, workspace))
+        return present(workspace, store, run_id, arguments.against, as_json=arguments.json)
+
+
+def present(workspace: Workspace, store: Store, run_id: str, against: str | None, *, as_json: bool) -> int:
+    """Write all reports of a run into its directory and show it; returns the exit status that it earned."""
+    record = store.run(run_id)
+    comparison = _compare(store, record, against)
+    paths = write_all(record, comparison, workspace)
+    if as_json:
+        sys.stdout.write(report_json.render(record, comparison))
+    else:
+        terminal.show(record, comparison, workspace)
+        print(f"\nreport: {paths.html}")
+    return exit_status(record)
+
+
+def _compare(store: Store, record: RunRecord, against: str | None) -> Comparison | None:
+    if against is None:
+        return None
+    return compare(record.snapshot, store.snapshot(store.resolve(against)))
+
+
+def runs(arguments: argparse.Namespace) -> int:
+    """List the runs, the newest first."""
+    with Store.open(Workspace.locate(arguments.work).database) as store:
+        summaries = store.runs()
+    if arguments.json:
+        listing = [
+            {
+                "id": summary.id,
+                "name": summary.name,
+                "status": summary.status,
+                "started": summary.started.isoformat(),
+                "finished": summary.finished.isoformat() if summary.finished else None,
+                "verdicts": summary.verdicts,
+                "unfinished": summary.unfinished,
+            }
+            for summary in summaries
+        ]
+        json.dump(listing, sys.stdout, indent=2)
+        print()
+        return 0
+    for summary in summaries:
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in summary.verdicts.items())
+        left = f", {summary.unfinished} unfinished" if summary.unfinished else ""
+        print(f"{summary.id}  {summary.status:<11}  {counts}{left}")
+    return 0

@@ -1,0 +1,143 @@
+"""One cell's guest run: boot, run the suites, stop, and say how it ended."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dfbuild.build.recipe import Artefact
+from dfbuild.deadline import Deadline
+from dfbuild.errors import Cancelled, DeadlineExceeded, GuestCrashed, GuestError, InfraError
+from dfbuild.guest import create
+from dfbuild.guest.protocol import GuestSpec
+from dfbuild.matrix.events import CellBegan, CellEnded, CellStage, CheckBegan, CheckEnded
+from dfbuild.matrix.job import Job
+from dfbuild.model import Cell, CheckResult, CrashReport, StageReached, Verdict
+from dfbuild.results.directory import cell_directory
+from dfbuild.results.records import Attempt
+from dfbuild.results.verdict import cell_verdict
+from dfbuild.session import HeldSession, boot
+from dfbuild.suites.run import CheckEvent, ResultEvent, run_suites
+from dfbuild.workspace import runtime_directory
+
+# Outer deadlines are longer than the sum of the inner ones, so that the inner ones fire first and the logs survive.
+_CELL_SECONDS = 3600.0
+_BOOT_SECONDS = 900.0
+_SUITES_SECONDS = 1800.0
+_STOP_SECONDS = 10.0
+
+TRIES = 2
+"""How often a cell is tried as long as only the infrastructure fails."""
+
+
+@dataclass(slots=True)
+class _Ending:
+    """How an attempt ended; filled as it goes."""
+
+    verdict: Verdict = Verdict.INFRA
+    title: str = ""
+    accel: str = ""
+    command: tuple[str, ...] = ()
+    crash: CrashReport | None = None
+    checks: list[CheckResult] = field(default_factory=list)
+
+
+def run_cell(job: Job, cell: Cell, image: Artefact, steps: tuple[str, ...], booted: Callable[[], None]) -> Verdict:
+    """Run `cell` on its finished image, again if only the infrastructure failed, and record everything.
+
+    `booted` is called once its boot is over, however that ended. Raises `Cancelled`.
+    """
+    for number in range(1, TRIES + 1):
+        attempt = job.results.begin_cell(job.run, cell.id, steps)
+        job.listener(CellBegan(cell.id, attempt.number))
+        start = time.monotonic()
+        ending = _attempt(job, cell, image, attempt, booted)
+        seconds = time.monotonic() - start
+        job.results.end_cell(
+            attempt,
+            ending.verdict,
+            title=ending.title,
+            seconds=seconds,
+            accel=ending.accel,
+            command=ending.command,
+            crash=ending.crash,
+        )
+        again = ending.verdict is Verdict.INFRA and number < TRIES
+        job.listener(CellEnded(cell.id, ending.verdict, ending.title, seconds, again))
+        if not again:
+            break
+    return ending.verdict
+
+
+def _attempt(job: Job, cell: Cell, image: Artefact, attempt: Attempt, booted: Callable[[], None]) -> _Ending:
+    """One attempt, with every typed error turned into its verdict."""
+    ending = _Ending()
+    runtime = runtime_directory("g")
+    deadline = Deadline.after(_CELL_SECONDS, what=cell.id, cancel=job.cancel)
+    try:
+        media = job.target.media(job.release, cell, image, job.workspace)
+        guest = create(GuestSpec(attempt.cell, cell.shape, media, runtime), job.accel)
+        ending.command = tuple(guest.command())
+
+        def stage(reached: StageReached) -> None:
+            job.results.record_stage(attempt, reached)
+            job.listener(CellStage(cell.id, reached.stage, reached.seconds))
+
+        directory = cell_directory(job.workspace, job.run, cell.id, attempt.number)
+        session = boot(guest, job.release, cell, directory, deadline.sooner(_BOOT_SECONDS), stage)
+        booted()
+        try:
+            ending.accel = guest.accel
+            _suites(job, cell, attempt, session, deadline, ending)
+            ending.crash = session.final_crash(deadline.sooner(_STOP_SECONDS))
+        finally:
+            # Not under the run's cancellation: an interrupted guest must still be ended.
+            session.stop(Deadline.after(_STOP_SECONDS, what="the guest's end"))
+        if ending.crash is not None:
+            ending.verdict, ending.title = ending.crash.verdict, ending.crash.title
+        else:
+            ending.verdict = cell_verdict(cell.suites, ending.checks)
+            failed = [check.check for check in ending.checks if check.outcome == "fail"]
+            ending.title = ", ".join(failed[:3]) + (f" and {len(failed) - 3} more" if len(failed) > 3 else "")
+    except GuestCrashed as error:
+        ending.verdict, ending.title, ending.crash = error.verdict, error.message, error.report
+    except GuestError as error:
+        ending.verdict, ending.title = error.verdict, error.message
+    except Cancelled:
+        raise
+    except (InfraError, DeadlineExceeded, OSError) as error:
+        ending.verdict, ending.title = Verdict.INFRA, str(error).splitlines()[0]
+    finally:
+        booted()
+        shutil.rmtree(runtime, ignore_errors=True)
+    return ending
+
+
+def _suites(
+    job: Job, cell: Cell, attempt: Attempt, session: HeldSession, deadline: Deadline, ending: _Ending
+) -> None:
+    """Run the cell's suites in their own process and record each check as it comes."""
+
+    def event(what: CheckEvent | ResultEvent) -> None:
+        match what:
+            case CheckEvent(check):
+                job.listener(CheckBegan(cell.id, check))
+            case ResultEvent(result):
+                job.results.record_check(attempt, result)
+                ending.checks.append(result)
+                job.listener(CheckEnded(cell.id, result))
+
+    if not cell.suites:
+        return
+    directory = cell_directory(job.workspace, job.run, cell.id, attempt.number)
+    run_suites(
+        session.manifest_path,
+        cell.suites,
+        job.via,
+        deadline.sooner(_SUITES_SECONDS, what=f"the suites of {cell.id}"),
+        event,
+        directory / "suites.log",
+        check=job.check,
+    )

@@ -1,0 +1,31 @@
+"""What every step of a run needs to know of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dfbuild.build.recipe import Target
+from dfbuild.build.store import ArtefactStore
+from dfbuild.deadline import Cancel
+from dfbuild.guest.accel import Accel
+from dfbuild.matrix.events import Listener
+from dfbuild.releases import Release
+from dfbuild.results.store import Store
+from dfbuild.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of a matrix. `check` is a glob over `suite/name`, empty for all; `via` is how suites get in."""
+
+    run: str
+    release: Release
+    target: Target
+    workspace: Workspace
+    artefacts: ArtefactStore
+    results: Store
+    accel: Accel
+    cancel: Cancel
+    listener: Listener
+    via: str
+    check: str = ""

@@ -1,0 +1,125 @@
+"""Run a plan: builds and guests as a DAG, every result journalled as it comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+
+from dfbuild.build.recipe import Artefact, Recipe
+from dfbuild.deadline import Deadline
+from dfbuild.errors import BuildFailed, Cancelled, DeadlineExceeded, InfraError
+from dfbuild.matrix.cell import run_cell
+from dfbuild.matrix.events import CellBegan, CellEnded, RunBegan, StepBegan, StepEnded, StepSaid
+from dfbuild.matrix.job import Job
+from dfbuild.matrix.plan import Plan
+from dfbuild.matrix.schedule import Cost, Scheduler, Task
+from dfbuild.model import Cell, StepKind, Verdict
+from dfbuild.results.records import StepRecord
+
+_OVERHEAD_MIB = 64
+"""What QEMU itself takes beside the guest's memory: measured at 40 to 60 MiB."""
+
+
+class PlanRun:
+    """A plan being run. `done` and `failed` are filled by the tasks' threads, each under its own id."""
+
+    def __init__(self, job: Job, plan: Plan, cells: Collection[str]) -> None:
+        self._job, self._plan = job, plan
+        self._cells = [cell for cell in plan.cells if cell.id in cells]
+        self._done: dict[str, Artefact] = {}
+        self._failed: dict[str, tuple[Verdict, str]] = {}
+
+    def run(self, limit: Cost) -> None:
+        """Run everything to its end. Raises `Cancelled`, and `InfraError` when results can't be recorded."""
+        needed = {recipe.id: recipe for cell in self._cells for recipe in self._plan.images[cell.id].walk()}
+        tasks = [self._step(self._plan.recipes[id]) for id in needed]
+        tasks += [self._guest(rank, cell) for rank, cell in enumerate(self._cells)]
+        self._job.listener(RunBegan(self._job.run, len(needed), len(self._cells)))
+        Scheduler(tasks, limit, self._job.cancel).run()
+
+    # ── builds ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _step(self, recipe: Recipe) -> Task:
+        return Task(
+            id=recipe.id,
+            cost=Cost(cpus=1),
+            run=lambda booted: self._make(recipe),
+            blocked=lambda culprit: self._failed.setdefault(recipe.id, self._failed[culprit]),
+            needs=frozenset(need.id for need in recipe.needs),
+            rank=-1,  # before guests: builds are what the others wait for
+        )
+
+    def _make(self, recipe: Recipe) -> bool:
+        job, start = self._job, time.monotonic()
+        found = job.artefacts.find(recipe)
+        if found is not None:
+            self._finish(recipe, StepRecord(**_step(recipe), verdict=Verdict.PASS, cached=True, facts=found.facts))
+            self._done[recipe.id] = found
+            return True
+        job.listener(StepBegan(label(recipe)))
+        deadline = Deadline.after(recipe.minutes * 60, what=label(recipe), cancel=job.cancel)
+        needs = [self._done[need.id] for need in recipe.needs]
+        try:
+            made = job.artefacts.make(
+                recipe, needs, deadline, lambda line: job.listener(StepSaid(label(recipe), line))
+            )
+        except BuildFailed as error:
+            verdict, title, tail = Verdict.BUILD_FAIL, error.message, error.tail
+            log = str(error.log or "")
+        except (InfraError, DeadlineExceeded) as error:
+            verdict, title, tail, log = Verdict.INFRA, str(error), "", ""
+        else:
+            self._done[recipe.id] = made
+            seconds = time.monotonic() - start
+            self._finish(
+                recipe, StepRecord(**_step(recipe), verdict=Verdict.PASS, seconds=seconds, facts=made.facts)
+            )
+            return True
+        self._failed[recipe.id] = (verdict, f"{label(recipe)}: {title}")
+        seconds = time.monotonic() - start
+        self._finish(
+            recipe,
+            StepRecord(**_step(recipe), verdict=verdict, seconds=seconds, title=title, tail=tail, log=log),
+        )
+        return False
+
+    def _finish(self, recipe: Recipe, record: StepRecord) -> None:
+        self._job.results.record_step(self._job.run, record)
+        self._job.listener(StepEnded(label(recipe), record.verdict, record.title, record.seconds, record.cached))
+
+    # ── guests ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _guest(self, rank: int, cell: Cell) -> Task:
+        image = self._plan.images[cell.id]
+        steps = tuple(recipe.id for recipe in image.walk())
+
+        def run(booted: Callable[[], None]) -> bool:
+            return run_cell(self._job, cell, self._done[image.id], steps, booted) is Verdict.PASS
+
+        return Task(
+            id=cell.id,
+            cost=Cost(memory=cell.shape.memory + _OVERHEAD_MIB, cpus=0, guests=1, boots=1),
+            run=run,
+            blocked=lambda culprit: self._blocked(cell, steps, culprit),
+            needs=frozenset((image.id,)),
+            rank=rank,
+        )
+
+    def _blocked(self, cell: Cell, steps: tuple[str, ...], culprit: str) -> None:
+        verdict, title = self._failed[culprit]
+        attempt = self._job.results.begin_cell(self._job.run, cell.id, steps)
+        self._job.listener(CellBegan(cell.id))
+        self._job.results.end_cell(attempt, verdict, title=title)
+        self._job.listener(CellEnded(cell.id, verdict, title, 0.0))
+
+
+def label(recipe: Recipe) -> str:
+    """A recipe as people see it."""
+    return f"{recipe.kind} {recipe.name}" if recipe.kind != recipe.name else recipe.name
+
+
+def _step(recipe: Recipe) -> dict[str, str | StepKind]:
+    return {"id": recipe.id, "kind": recipe.kind, "name": recipe.name, "key": recipe.key}
+
+
+__all__ = ["Cancelled", "PlanRun", "label"]

@@ -1,0 +1,83 @@
+"""The command line: quick to answer, exit statuses that mean something."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from dfbuild.cli import main
+from dfbuild.cli.parser import build
+
+HEAVY = {
+    "pydantic",
+    "paramiko",
+    "rich",
+    "scapy",
+    "scipy",
+    "jinja2",
+    "qemu",
+    "pexpect",
+    "pytest",
+    "asyncio",
+    "sqlite3",
+}
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`--help` is answered at once because nothing is imported that it does not need."""
+    code = (
+        "import sys; from dfbuild.cli.parser import build; build().format_help(); "
+        "print(' '.join({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.split())
+
+
+def test_every_command_names_a_function_that_exists() -> None:
+    """The parser names functions as text; each must be there when it is called."""
+    import argparse
+    import importlib
+
+    def targets(parser: argparse.ArgumentParser) -> set[str]:
+        found = {parser.get_default("run")} - {None}
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for sub in action.choices.values():
+                    found |= targets(sub)
+        return found
+
+    names = targets(build())
+    assert len(names) >= 10
+    for name in names:
+        module, function = name.split(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_a_wrong_option_is_a_usage_error() -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["matrix", "--nonsense"])
+    assert exit.value.code == 2
+
+
+def test_a_missing_file_is_a_usage_error_with_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["matrix", "/nonexistent/matrix.toml"]) == 2
+    assert "/nonexistent/matrix.toml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completions_know_the_commands(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completions", shell]) == 0
+    assert "doctor" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["matrix", "release", "report"])
+def test_schemas_are_json_schemas(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    import jsonschema
+
+    assert main(["schema", what]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["properties"]
