@@ -60,8 +60,8 @@ def snapshot(db: sqlite3.Connection, run: str) -> Snapshot:
 
 
 def run(db: sqlite3.Connection, run: str) -> RunRecord:
-    name, status, started, finished, config_file, config_text, command, versions = db.execute(
-        "SELECT name, status, started, finished, config_file, config_text, command, versions FROM runs"
+    name, status, started, finished, config_file, config_text, command, options, versions = db.execute(
+        "SELECT name, status, started, finished, config_file, config_text, command, options, versions FROM runs"
         " WHERE id = ?",
         (run,),
     ).fetchone()
@@ -74,6 +74,7 @@ def run(db: sqlite3.Connection, run: str) -> RunRecord:
         config_file=config_file,
         config_text=config_text,
         command=tuple(json.loads(command)),
+        options=tuple(json.loads(options)),
         versions=json.loads(versions),
         steps=_steps(db, run),
         cells=_cells(db, run),

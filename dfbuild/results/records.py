@@ -27,8 +27,8 @@ class RunStatus(StrEnum):
 class RunInfo:
     """What is known of a run before it starts. `cells` are all that it means to run, in order.
 
-    `name` is the matrix's name; `command` dfbuild's own command line; `versions` of dfbuild, the hypervisor and
-    the host, by name.
+    `name` is the matrix's name; `command` dfbuild's own command line; `options` the words of it that a line which
+    repeats a failure must have too (`("--via", "serial")`); `versions` of dfbuild, the hypervisor and the host.
     """
 
     name: str
@@ -36,6 +36,7 @@ class RunInfo:
     config_text: str
     command: tuple[str, ...]
     cells: tuple[Cell, ...]
+    options: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     started: datetime = field(default_factory=_now)
@@ -151,6 +152,7 @@ class RunRecord:
     config_file: str
     config_text: str
     command: tuple[str, ...]
+    options: tuple[str, ...]
     versions: Mapping[str, str]
     steps: tuple[StepRecord, ...]
     cells: tuple[CellRecord, ...]

@@ -25,6 +25,7 @@ MIGRATIONS = (
         config_file TEXT NOT NULL,
         config_text TEXT NOT NULL,
         command TEXT NOT NULL,
+        options TEXT NOT NULL,
         versions TEXT NOT NULL
     ) WITHOUT ROWID;
     CREATE INDEX runs_by_name ON runs (name, started);

@@ -83,7 +83,7 @@ class Store:
                 number += 1
                 run = f"{stem}-{number}"
             db.execute(
-                "INSERT INTO runs VALUES (?, ?, ?, ?, NULL, ?, ?, ?, ?)",
+                "INSERT INTO runs VALUES (?, ?, ?, ?, NULL, ?, ?, ?, ?, ?)",
                 (
                     run,
                     clean(info.name),
@@ -92,6 +92,7 @@ class Store:
                     clean(info.config_file),
                     clean(info.config_text),
                     clean_json(info.command),
+                    clean_json(info.options),
                     clean_json(dict(info.versions)),
                 ),
             )
@@ -299,12 +300,12 @@ class Store:
         return str(found[0]) if found else None
 
     def resolve(self, text: str) -> str:
-        """The run that a person means: an id, the beginning of just one, or `latest`. Raises `UsageError`."""
+        """The run that a person means: an id, the beginning of just one, or `last` (`latest`). Raises `UsageError`."""
         with self._read() as db:
             ids = [str(row[0]) for row in db.execute("SELECT id FROM runs ORDER BY started DESC, id DESC")]
         if not ids:
             raise UsageError("there is no run yet", hint="`dfbuild matrix CONFIG` makes one")
-        if text == "latest":
+        if text in ("last", "latest"):
             return ids[0]
         matches = [text] if text in ids else [run for run in ids if text and run.startswith(text)]
         if len(matches) == 1:

@@ -1,0 +1,227 @@
+"""What changed between two runs: check by check, cell by cell, metric by metric. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dfbuild.model import Better, Outcome, Verdict
+from dfbuild.results.records import Snapshot
+from dfbuild.results.statistics import Pair, Trend, judge
+from dfbuild.results.verdict import REGRESSIONS
+
+
+class Kind(StrEnum):
+    """How something stands against the other run."""
+
+    NEW_FAILURE = "new failure"
+    """Fails now and did not; for a cell also: fails in another way now."""
+    STILL_FAILING = "still failing"
+    FIXED = "fixed"
+    """Was broken (failed or known) and works now."""
+    VANISHED = "vanished"
+    APPEARED = "appeared"
+    KNOWN = "known"
+    """Known to be broken, in both runs."""
+    CHANGED = "changed"
+    """Differs otherwise: became known, is skipped now, was not finished …"""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckChange:
+    """None is a check that is not there."""
+
+    kind: Kind
+    cell: str
+    check: str
+    before: Outcome | None
+    after: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class CellChange:
+    """None is a cell that was not finished or, where the kind says so, is not there.
+
+    Where one of the runs did not come through the cell's suites, the checks that only one of them has are counted
+    here and not listed one by one: they are a consequence.
+    """
+
+    kind: Kind
+    cell: str
+    before: Verdict | None
+    after: Verdict | None
+    appeared: int = 0
+    vanished: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MetricChange:
+    """One metric in one cell; see `statistics.Judgement` for the figures. `counts` are the numbers of samples."""
+
+    trend: Trend
+    cell: str
+    check: str
+    metric: str
+    unit: str
+    better: Better
+    before: float
+    after: float
+    ratio: float | None
+    effect: float
+    p: float | None
+    counts: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`run` against an earlier run. `cells` and `checks` hold what is worth a word, `metrics` every common one."""
+
+    run: str
+    against: str
+    cells: tuple[CellChange, ...]
+    checks: tuple[CheckChange, ...]
+    metrics: tuple[MetricChange, ...]
+
+    @property
+    def regressions(self) -> tuple[CheckChange | CellChange, ...]:
+        """New failures, and what failed the first time that it was there. A cell that only counts its failed checks
+        is left to them."""
+        cells = [
+            c
+            for c in self.cells
+            if c.after is not Verdict.TEST_FAIL
+            and (c.kind is Kind.NEW_FAILURE or (c.kind is Kind.APPEARED and c.after in REGRESSIONS))
+        ]
+        checks = [
+            c
+            for c in self.checks
+            if c.kind is Kind.NEW_FAILURE or (c.kind is Kind.APPEARED and c.after is Outcome.FAIL)
+        ]
+        return (*cells, *checks)
+
+    def checks_of(self, kind: Kind) -> tuple[CheckChange, ...]:
+        return tuple(change for change in self.checks if change.kind is kind)
+
+    def cells_of(self, kind: Kind) -> tuple[CellChange, ...]:
+        return tuple(change for change in self.cells if change.kind is kind)
+
+    def metrics_of(self, trend: Trend) -> tuple[MetricChange, ...]:
+        return tuple(change for change in self.metrics if change.trend is trend)
+
+
+def compare(run: Snapshot, against: Snapshot) -> Comparison:
+    """What changed in `run` since `against` (`RunRecord.snapshot` or `Store.snapshot(id)` of each)."""
+    return Comparison(
+        run=run.run,
+        against=against.run,
+        cells=tuple(_cells(run, against)),
+        checks=tuple(_checks(run, against)),
+        metrics=tuple(_metrics(run, against)),
+    )
+
+
+def check_kind(before: Outcome | None, after: Outcome | None) -> Kind | None:
+    """How a check stands; None if there is nothing to say."""
+    works = (Outcome.PASS, Outcome.FIXED)
+    match before, after:
+        case None, None:
+            return None
+        case None, _:
+            return Kind.APPEARED
+        case _, None:
+            return Kind.VANISHED
+        case Outcome.FAIL, Outcome.FAIL:
+            return Kind.STILL_FAILING
+        case _, Outcome.FAIL:
+            return Kind.NEW_FAILURE
+        case Outcome.KNOWN, Outcome.KNOWN:
+            return Kind.KNOWN
+        case ((Outcome.FAIL | Outcome.KNOWN), _) if after in works:
+            return Kind.FIXED
+        case _ if before is after or (before in works and after in works):
+            return None
+    return Kind.CHANGED
+
+
+def verdict_kind(before: Verdict | None, after: Verdict | None) -> Kind | None:
+    """How a cell stands that is in both runs; None if there is nothing to say."""
+    if after in REGRESSIONS:
+        # Another verdict is another failure: a panic where tests failed must not hide among the old ones.
+        return Kind.STILL_FAILING if before is after else Kind.NEW_FAILURE
+    if after is Verdict.PASS and before in REGRESSIONS:
+        return Kind.FIXED
+    return None if before is after else Kind.CHANGED
+
+
+def _complete(snapshot: Snapshot, cell: str) -> bool:
+    """The cell's guest came through its suites, so a check that is not there was not asked for."""
+    return snapshot.verdicts.get(cell) in (Verdict.PASS, Verdict.TEST_FAIL)
+
+
+def _cells(run: Snapshot, against: Snapshot) -> Iterator[CellChange]:
+    appeared: dict[str, int] = {}
+    vanished: dict[str, int] = {}
+    for counts, these, others in (
+        (appeared, run.outcomes, against.outcomes),
+        (vanished, against.outcomes, run.outcomes),
+    ):
+        for key in these:
+            if key not in others:
+                counts[key[0]] = counts.get(key[0], 0) + 1
+    for cell in {**run.verdicts, **against.verdicts}:
+        before, after = against.verdicts.get(cell), run.verdicts.get(cell)
+        kind: Kind | None
+        if cell not in against.verdicts:
+            kind = Kind.APPEARED
+        elif cell not in run.verdicts:
+            kind = Kind.VANISHED
+        else:
+            kind = verdict_kind(before, after)
+        counted = not (_complete(run, cell) and _complete(against, cell))
+        came, went = (appeared.get(cell, 0), vanished.get(cell, 0)) if counted else (0, 0)
+        if kind is None and (came or went):
+            kind = Kind.CHANGED
+        if kind is not None:
+            yield CellChange(kind, cell, before, after, came, went)
+
+
+def _checks(run: Snapshot, against: Snapshot) -> Iterator[CheckChange]:
+    for key in {**run.outcomes, **against.outcomes}:
+        cell, check = key
+        before, after = against.outcomes.get(key), run.outcomes.get(key)
+        kind = check_kind(before, after)
+        if kind is None:
+            continue
+        one_sided = before is None or after is None
+        if one_sided and not (_complete(run, cell) and _complete(against, cell)):
+            continue
+        yield CheckChange(kind, cell, check, before, after)
+
+
+def _metrics(run: Snapshot, against: Snapshot) -> Iterator[MetricChange]:
+    common = {
+        key: (against.samples[key], sample)
+        for key, sample in run.samples.items()
+        # Another unit is another metric under the same name: nothing to compare.
+        if key in against.samples
+        and (against.samples[key].unit, against.samples[key].better) == (sample.unit, sample.better)
+    }
+    judged = judge({key: Pair(old.values, new.values, new.better) for key, (old, new) in common.items()})
+    for key, judgement in judged.items():
+        cell, check, metric = key
+        old, new = common[key]
+        yield MetricChange(
+            trend=judgement.trend,
+            cell=cell,
+            check=check,
+            metric=metric,
+            unit=new.unit,
+            better=new.better,
+            before=judgement.before,
+            after=judgement.after,
+            ratio=judgement.ratio,
+            effect=judgement.effect,
+            p=judgement.p,
+            counts=(len(old.values), len(new.values)),
+        )
