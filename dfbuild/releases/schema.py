@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from dfbuild.model import Expectation, Verdict
 
+Device = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""A name on the hypervisor's command line: nothing in it may begin another option."""
+CpuModel = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(,[+-][a-z0-9][a-z0-9_.-]*)*$")]
+"""A CPU model, with features that it gets or loses: `qemu64,+topoext`."""
+Count = Annotated[int, Field(ge=1, le=64)]
+
 
 class Strict(BaseModel):
-    """Frozen, and no key that is not known."""
+    """Frozen, no key that is not known, and no value taken for another type."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Toolchain(Strict):
@@ -35,6 +43,8 @@ class StackProtector(Strict):
     """Symbols of which at least one must be referenced by what was built."""
     absent: tuple[str, ...] = ()
     """Symbols that nothing built may reference."""
+    everywhere: bool = False
+    """Every object with code must reference one of `present` (`-fstack-protector-all`), not one of them all."""
 
 
 class Kernel(Strict):
@@ -133,15 +143,33 @@ class Expect(Strict):
     reason: str = ""
 
 
-class ShapeDefaults(Strict):
-    """What this release's guests get where a shape says nothing. See `model.Shape`."""
+class ShapeFields(Strict):
+    """Virtual hardware, or a part of it: what is left out comes from the layer below. See `model.Shape`."""
 
-    memory: int | None = None
-    cpu: str | None = None
-    machine: str | None = None
-    disk: str | None = None
-    nic: str | None = None
-    console: str | None = None
+    sockets: Count | None = None
+    cores: Count | None = None
+    """CPU cores in every socket."""
+    threads: Count | None = None
+    """Hardware threads in every core; more than one is hyperthreading."""
+    memory: Annotated[int, Field(ge=16, le=1 << 20)] | None = None
+    """MiB."""
+    nx: bool | None = None
+    """Whether the CPU has the no-execute bit."""
+    cpu: CpuModel | None = None
+    """CPU model under the hypervisor's name."""
+    machine: Device | None = None
+    """Machine type under the hypervisor's name."""
+    disk: Device | None = None
+    nic: Device | None = None
+    console: Literal["serial", "virtio"] | None = None
+    """`serial` (16550 UART) or `virtio` (for guests that print a great deal)."""
+    hypervisor: Device | None = None
+    accel: Literal["auto", "kvm", "tcg"] | None = None
+    """`auto` is probed."""
+
+    def given(self) -> dict[str, Any]:
+        """The fields that say something."""
+        return self.model_dump(exclude_none=True)
 
 
 class Release(Strict):
@@ -155,10 +183,13 @@ class Release(Strict):
     toolchains: dict[str, Toolchain]
     stack_protectors: dict[str, StackProtector]
     kernels: dict[str, Kernel]
+    suites: tuple[str, ...] = ("scheduler", "network", "security")
+    """The suites that can run on it."""
     refuse: tuple[Refuse, ...] = ()
     build: dict[str, Any] = Field(default_factory=dict)
     """Data that only the target's own package reads, and validates."""
-    shape: ShapeDefaults = ShapeDefaults()
+    shape: ShapeFields = ShapeFields()
+    """What this release's guests get where a shape says nothing."""
     console: Console
     shell: Shell = Shell()
     wire: Wire | None = None

@@ -1,0 +1,51 @@
+"""Shapes by name, composed from layers, and whether hardware like that can be."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from dfbuild.model import Shape
+from dfbuild.releases.schema import ShapeFields, Strict
+from dfbuild.toml import Document
+
+MOST_CPUS = 64
+
+
+class Hardware(Strict):
+    """The file `hardware.toml`."""
+
+    shapes: dict[str, ShapeFields]
+
+
+@functools.cache
+def hardware() -> Hardware:
+    """The common shapes and the facts about CPU models."""
+    file = resources.files(__package__).joinpath("hardware.toml")
+    return Document.parse(file.read_text(encoding="utf-8"), Path("hardware.toml")).validate(Hardware)
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """All shapes that a matrix can name. Each later layer wins: model, release, `common`, library, `own`."""
+
+    release: ShapeFields
+    common: ShapeFields
+    own: Mapping[str, ShapeFields]
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*self.own, *hardware().shapes]))
+
+    def compose(self, name: str) -> Shape:
+        """The shape called `name`, complete; raises KeyError."""
+        library = hardware().shapes
+        if name not in self.own and name not in library:
+            raise KeyError(name)
+        layers = [self.release, self.common, library.get(name), self.own.get(name)]
+        fields: dict[str, object] = {}
+        for layer in layers:
+            fields |= layer.given() if layer is not None else {}
+        return Shape(name, **fields)  # type: ignore[arg-type]

@@ -1,0 +1,235 @@
+"""A TOML file with its lines, and pydantic's complaints in the words of the file."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import inspect
+import json
+import re
+import tomllib
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from dfbuild.errors import UsageError
+from dfbuild.toml.lines import Place, find_lines
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_SYNTAX = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)")
+
+
+class InvalidFile(UsageError):
+    """A file that cannot be used. `problems` are in the order of the file; the first gives file, line and key."""
+
+    def __init__(self, problems: Iterable[UsageError]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.line or 0))
+        first = self.problems[0]
+        super().__init__(first.message, hint=first.hint, file=first.file, line=first.line, key=first.key)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint: the known name most like `word`, or all of them."""
+    names = tuple(known)
+    near = difflib.get_close_matches(word, names, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known: {', '.join(names)}" if names else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed TOML file. `file` is what errors call it."""
+
+    file: Path
+    data: dict[str, Any]
+    lines: dict[Place, int]
+
+    @classmethod
+    def read(cls, path: Path) -> Document:
+        """Raises `UsageError` if there is no such file, and `InvalidFile` if it is not TOML."""
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"cannot be read: {error.strerror}", file=path) from error
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError as error:
+            line = raw.count(b"\n", 0, error.start) + 1
+            raise InvalidFile([UsageError("not UTF-8", hint="save it as UTF-8", file=path, line=line)]) from error
+        return cls.parse(text, path)
+
+    @classmethod
+    def parse(cls, text: str, file: Path) -> Document:
+        """`text` as the content of `file`; raises `InvalidFile` with the line where it stops being TOML."""
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidFile([_syntax_error(str(error), text, file)]) from error
+        except RecursionError as error:
+            raise InvalidFile([UsageError("nested too deeply", file=file)]) from error
+        return cls(file, data, find_lines(text))
+
+    def line(self, place: Place) -> int:
+        """The line of `place`, or of the nearest table around it that the file has."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return self.lines.get(place, 1)
+
+    def value(self, place: Place) -> Any:
+        """What stands at `place`; raises LookupError."""
+        found: Any = self.data
+        for step in place:
+            found = found[step]
+        return found
+
+    def problem(self, place: Place, message: str, *, hint: str = "") -> UsageError:
+        """An error at `place`, to be raised or collected."""
+        return UsageError(message, hint=hint, file=self.file, line=self.line(place), key=dotted(place))
+
+    def validate(self, model: type[Model]) -> Model:
+        """The document as a `model`; raises `InvalidFile` with everything that is wrong.
+
+        Goes through JSON, where pydantic can be strict: a quoted number is no number, yet a list may be a tuple.
+        """
+        try:
+            return model.model_validate_json(json.dumps(self.data, default=_foreign))
+        except ValidationError as error:
+            problems = [self._translate(model, detail) for detail in error.errors(include_url=False)]
+            raise InvalidFile(problems) from error
+
+    def _translate(self, model: type[BaseModel], detail: ErrorDetails) -> UsageError:
+        place, kind = detail["loc"], detail["type"]
+        known = _fields(model, place[:-1])
+        if kind == "extra_forbidden":
+            return self.problem(place, "unknown key", hint=nearest(str(place[-1]), known))
+        if kind == "missing":
+            description = known.get(str(place[-1]), "")
+            return self.problem(place, "this key is missing", hint=description)
+        expected = _expected(kind, detail)
+        found = self.value(place)
+        hint = ""
+        if kind in ("literal_error", "enum") and isinstance(found, str):
+            choices = re.findall(r"'([^']*)'", str(detail.get("ctx", {}).get("expected", "")))
+            near = difflib.get_close_matches(found, choices, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else ""
+        elif kind.startswith(("int", "float", "bool")) and isinstance(found, str):
+            hint = "write it without quotation marks"
+        return self.problem(place, f"expected {expected}, found {_shown(found)}", hint=hint)
+
+
+def dotted(place: Sequence[str | int]) -> str:
+    """`place` as a person writes it: `exclude[0].when`."""
+    text = ""
+    for step in place:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += ("." if text else "") + (
+                step if _BARE.fullmatch(step) else json.dumps(step, ensure_ascii=False)
+            )
+    return text
+
+
+def _syntax_error(message: str, text: str, file: Path) -> UsageError:
+    match = _SYNTAX.fullmatch(message)
+    if match is None:
+        return UsageError(f"not TOML: {message}", file=file)
+    line = int(match["line"]) if match["line"] else text.count("\n") + (0 if text.endswith("\n") else 1)
+    what = match["what"][:1].lower() + match["what"][1:]
+    source = text.split("\n")[line - 1].rstrip("\r") if match["line"] else ""
+    shown = "".join(c if c.isprintable() else " " for c in source)
+    mark = f"\n    {shown}\n    {' ' * (int(match['column']) - 1)}^" if match["line"] and len(shown) < 200 else ""
+    return UsageError(f"not TOML: {what}{mark}", file=file, line=max(1, line))
+
+
+def _foreign(value: object) -> object:
+    """TOML's dates and times, which JSON lacks and no model wants: something that no field accepts."""
+    assert isinstance(value, datetime.date | datetime.time)
+    return {"date": str(value)}
+
+
+def _shown(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            text = json.dumps(value, ensure_ascii=False)
+            return text if len(text) < 60 else f'{text[:56]}…"'
+        case dict():
+            return "a table"
+        case list():
+            return "a list"
+    return str(value)[:60]
+
+
+def _expected(kind: str, detail: ErrorDetails) -> str:
+    """What pydantic wanted, by its error type: https://docs.pydantic.dev/latest/errors/validation_errors/"""
+    context = detail.get("ctx", {})
+    if kind.startswith("int"):
+        return "a whole number"
+    if kind.startswith("float") or kind == "finite_number":
+        return "a number"
+    if kind.startswith("bool"):
+        return "true or false"
+    if kind in ("tuple_type", "list_type", "set_type"):
+        return "a list"
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        return "a table"
+    match kind:
+        case "string_type":
+            return "text in quotation marks"
+        case "string_too_short" | "too_short":
+            return "something that is not empty"
+        case "string_pattern_mismatch":
+            return f"text that matches {context['pattern']}"
+        case "literal_error" | "enum":
+            return f"{context['expected']}"
+        case "greater_than_equal":
+            return f"{context['ge']} or more"
+        case "greater_than":
+            return f"more than {context['gt']}"
+        case "less_than_equal":
+            return f"{context['le']} or less"
+    return detail["msg"]
+
+
+def _is_model(annotation: Any) -> bool:
+    return inspect.isclass(annotation) and issubclass(annotation, BaseModel)
+
+
+def _into(annotation: Any, step: str | int) -> list[Any]:
+    """What an annotation says of the thing inside it that `step` leads to; several where it has alternatives."""
+    if _is_model(annotation):
+        field = annotation.model_fields.get(step)
+        return [field.annotation] if field is not None else []
+    arguments = [argument for argument in typing.get_args(annotation) if argument is not Ellipsis]
+    if typing.get_origin(annotation) is dict:
+        return arguments[1:]
+    if typing.get_origin(annotation) in (tuple, list):
+        return arguments
+    return [found for argument in arguments for found in _into(argument, step)]
+
+
+def _fields(model: type[BaseModel], place: Place) -> dict[str, str]:
+    """The keys that the table at `place` may have, with their descriptions."""
+    annotations: list[Any] = [model]
+    for step in place:
+        annotations = [found for annotation in annotations for found in _into(annotation, step)]
+    alternatives = [a for annotation in annotations for a in (annotation, *typing.get_args(annotation))]
+    return {
+        field.alias or name: (field.description or "").split("\n")[0]
+        for found in alternatives
+        if _is_model(found)
+        for name, field in found.model_fields.items()
+    }
