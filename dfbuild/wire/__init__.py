@@ -2,3 +2,8 @@
 
 In: the two socket paths of a guest's wire NIC. Out: frames seen, answered and injected.
 """
+
+from dfbuild.wire.link import Link, WireLink, open_wire
+from dfbuild.wire.peer import Conversation, Listener, Peer
+
+__all__ = ["Conversation", "Link", "Listener", "Peer", "WireLink", "open_wire"]

@@ -1,0 +1,311 @@
+"""A host on the wire that lives in this process: answers ARP, opens and accepts TCP connections, forges segments.
+
+One thread reads the link; the callers' threads wait on its progress. `seed` decides all that is random, so a run
+can be repeated.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from dfbuild.deadline import Cancel, Deadline
+from dfbuild.errors import Cancelled, DeadlineExceeded, DfbuildError
+from dfbuild.wire.frames import Arp, Flag, Flow, Segment, decode, encode_arp, encode_segment
+from dfbuild.wire.link import Link
+from dfbuild.wire.tcp import Connection, State
+
+_TICK = 0.25
+"""Seconds: how finely retransmission is timed."""
+_SLOWEST = 8.0
+MAC = "52:54:00:0a:09:02"
+
+
+class WireError(DfbuildError):
+    """A connection over the wire ended where it should not have: refused, reset, or closed too early."""
+
+    exit_status = 1
+
+
+class Conversation:
+    """A TCP connection of the peer's, for callers: every method may be used from any one thread at a time."""
+
+    def __init__(self, peer: Peer, connection: Connection) -> None:
+        self._peer = peer
+        self.connection = connection
+        self.flow = connection.flow
+        self.retransmissions = 0
+        self._patience = peer.rto
+        self._due = time.monotonic() + peer.rto
+        self._progress: tuple[State, int] = (connection.state, connection.send_base)
+
+    def wait(self, predicate: Callable[[Connection], bool], deadline: Deadline, what: str) -> None:
+        """Wait until `predicate(connection)`, which is asked after every frame."""
+        self._peer.wait(lambda: predicate(self.connection), deadline, f"{what} ({self.connection.state})")
+
+    def establish(self, deadline: Deadline) -> Self:
+        """Wait for the handshake's end. Raises `WireError` if the guest refuses."""
+        self.wait(
+            lambda c: c.state not in (State.CONNECTING, State.ACCEPTING), deadline, f"port {self.flow.target_port}"
+        )
+        self._insist(self.connection.state is State.OPEN)
+        return self
+
+    def send(self, data: bytes) -> None:
+        """Queue `data`; it goes as the guest's window allows."""
+        self._peer.act(self, lambda connection: connection.send(data))
+
+    def settle(self, deadline: Deadline) -> None:
+        """Wait until the guest has acknowledged all that was sent. Raises `WireError` if the connection ends."""
+        self.wait(lambda c: c.ended or not c.outgoing, deadline, "an acknowledgement")
+        self._insist(self.connection.state is State.OPEN)
+
+    def read(self, count: int, deadline: Deadline) -> bytes:
+        """Exactly `count` bytes. Raises `WireError` if the connection ends before."""
+        self.wait(
+            lambda c: c.ended or c.remote_closed or len(c.incoming) >= count, deadline, f"{count} bytes of data"
+        )
+        self._insist(len(self.connection.incoming) >= count)
+        return self._take(count)
+
+    def read_all(self, deadline: Deadline) -> bytes:
+        """What comes until the guest closes its direction."""
+        data = bytearray()
+        while True:
+            self.wait(lambda c: c.ended or c.remote_closed or bool(c.incoming), deadline, "the end of the data")
+            chunk = self._take(1 << 20)
+            data += chunk
+            if not chunk and self.connection.remote_closed:
+                return bytes(data)
+            self._insist(bool(chunk))
+
+    def close(self) -> None:
+        """Close this direction after all that is queued."""
+        self._peer.act(self, Connection.close)
+
+    def abort(self) -> None:
+        """Reset the connection, and forget it. Harmless on one that has ended."""
+        self._peer.act(self, Connection.abort)
+        self._peer.forget(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()
+
+    def _take(self, limit: int) -> bytes:
+        taken = bytearray()
+
+        def take(connection: Connection) -> list[Segment]:
+            data, segments = connection.take(limit)
+            taken.extend(data)
+            return segments
+
+        self._peer.act(self, take)
+        return bytes(taken)
+
+    def _insist(self, fine: bool) -> None:
+        if not fine:
+            last = self.connection.received[-1] if self.connection.received else "nothing"
+            raise WireError(f"the connection is {self.connection.state}; last came {last}")
+
+    # ── the peer's side, under its lock ──
+
+    def progressed(self, now: float) -> None:
+        """Restart the retransmission clock if the guest got on."""
+        progress = (self.connection.state, self.connection.send_base)
+        if progress != self._progress:
+            self._progress, self._patience, self._due = progress, self._peer.rto, now + self._peer.rto
+
+    def overdue(self, now: float) -> list[Segment]:
+        """What is to be sent again at `now`, each time after a longer silence."""
+        if not self.connection.waiting:
+            self._due = now + self._patience
+        if now < self._due:
+            return []
+        self._patience = min(_SLOWEST, self._patience * 2)
+        self._due = now + self._patience
+        segments = self.connection.timeout()
+        self.retransmissions += len(segments)
+        return segments
+
+
+class Listener:
+    """A port on which the peer accepts. `syns` are the first segments of all that came, in their order."""
+
+    def __init__(self, peer: Peer, port: int) -> None:
+        self._peer = peer
+        self.port = port
+        self.syns: list[Segment] = []
+        self.accepted: collections.deque[Conversation] = collections.deque()
+
+    def accept(self, deadline: Deadline) -> Conversation:
+        """The next connection, as soon as it is established."""
+        self._peer.wait(lambda: bool(self.accepted), deadline, f"a connection to port {self.port}")
+        return self.accepted.popleft().establish(deadline)
+
+
+class Peer:
+    """The host `address` on `link`. Use as a context manager."""
+
+    def __init__(self, link: Link, address: str, *, mac: str = MAC, seed: int = 0, rto: float = 1.0) -> None:
+        self.address, self.mac, self.rto = address, mac, rto
+        self._link = link
+        self._random = random.Random(seed)
+        self._ready = threading.Condition()
+        self._cancel = Cancel()
+        self._neighbours: dict[str, str] = {}
+        self._conversations: dict[Flow, Conversation] = {}
+        self._listeners: dict[int, Listener] = {}
+        self._port = self._random.randrange(20000, 60000)
+        self._thread = threading.Thread(target=self._run, name="wire-peer", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cancel.set()
+        self._thread.join()
+
+    # ── for callers ──
+
+    def resolve(self, address: str, deadline: Deadline) -> str:
+        """The MAC of `address`, asked for by ARP every `rto` seconds until the answer comes."""
+        while True:
+            deadline.check(f"an ARP answer from {address}")
+            self._link.send(encode_arp(Arp(False, self.address, self.mac, address)))
+            with contextlib.suppress(DeadlineExceeded), self._ready:
+                deadline.sooner(self.rto).wait(self._ready, lambda: address in self._neighbours)
+            if address in self._neighbours:
+                return self._neighbours[address]
+
+    def start(self, address: str, port: int, *, source_port: int | None = None) -> Conversation:
+        """Send the first segment of a connection to a neighbour that `resolve` knows, and don't wait."""
+        with self._ready:
+            if source_port is None:
+                source_port = self._next_port(address, port)
+            connection = Connection(Flow(self.address, source_port, address, port), self._random.getrandbits(32))
+            conversation = Conversation(self, connection)
+            self._conversations[connection.flow] = conversation
+            self._send(connection.open())
+            return conversation
+
+    def connect(
+        self, address: str, port: int, deadline: Deadline, *, source_port: int | None = None
+    ) -> Conversation:
+        """A connection that is established. Raises `WireError` if it is refused."""
+        self.resolve(address, deadline)
+        return self.start(address, port, source_port=source_port).establish(deadline)
+
+    def listen(self, port: int) -> Listener:
+        """Accept connections to `port` from now on."""
+        with self._ready:
+            return self._listeners.setdefault(port, Listener(self, port))
+
+    def inject(self, segment: Segment) -> None:
+        """Send `segment` as it is, whoever its flow says it is from, past all bookkeeping."""
+        with self._ready:
+            self._send([segment])
+
+    def inject_frame(self, frame: bytes) -> None:
+        """Send any frame at all."""
+        self._link.send(frame)
+
+    def mac_of(self, address: str) -> str:
+        """The MAC of a neighbour that was seen; raises `KeyError` for a stranger."""
+        return self._neighbours[address]
+
+    def wait(self, predicate: Callable[[], bool], deadline: Deadline, what: str) -> None:
+        """Wait until `predicate()`, which is asked after every frame."""
+        with self._ready:
+            deadline.wait(self._ready, predicate, what)
+
+    def act(self, conversation: Conversation, action: Callable[[Connection], list[Segment]]) -> None:
+        """Do something with a connection, and send what comes of it."""
+        with self._ready:
+            self._send(action(conversation.connection))
+            conversation.progressed(time.monotonic())
+
+    def forget(self, conversation: Conversation) -> None:
+        with self._ready:
+            self._conversations.pop(conversation.flow, None)
+
+    # ── the thread ──
+
+    def _run(self) -> None:
+        tick = min(_TICK, self.rto / 2)
+        next_tick = time.monotonic() + tick
+        with contextlib.suppress(Cancelled):
+            while True:
+                frame = None
+                with contextlib.suppress(DeadlineExceeded):
+                    frame = self._link.receive(Deadline(next_tick, cancel=self._cancel))
+                now = time.monotonic()
+                with self._ready:
+                    if frame is not None:
+                        self._receive(frame, now)
+                        self._ready.notify_all()
+                    if now >= next_tick:
+                        for conversation in list(self._conversations.values()):
+                            self._send(conversation.overdue(now))
+                        next_tick = now + tick
+
+    def _receive(self, frame: bytes, now: float) -> None:
+        match decode(frame):
+            case Arp() as arp:
+                self._neighbours[arp.source] = arp.source_mac
+                if not arp.answer and arp.target == self.address:
+                    answer = Arp(True, self.address, self.mac, arp.source, arp.source_mac)
+                    self._link.send(encode_arp(answer))
+            case Segment() as segment if segment.flow.target == self.address:
+                self._receive_segment(segment, now)
+            case _:
+                pass
+
+    def _receive_segment(self, segment: Segment, now: float) -> None:
+        conversation = self._conversations.get(segment.flow.reverse)
+        opens = segment.flags & (Flag.SYN | Flag.ACK | Flag.RST) == Flag.SYN
+        listener = self._listeners.get(segment.flow.target_port)
+        if opens and listener is not None and (conversation is None or conversation.connection.ended):
+            connection, answers = Connection.accept(segment, self._random.getrandbits(32))
+            self._conversations[connection.flow] = conversation = Conversation(self, connection)
+            listener.syns.append(segment)
+            listener.accepted.append(conversation)
+            self._send(answers)
+        elif conversation is not None:
+            self._send(conversation.connection.receive(segment))
+            conversation.progressed(now)
+        elif not segment.flags & Flag.RST:
+            self._send([_refusal(segment)])
+
+    def _next_port(self, address: str, port: int) -> int:
+        while True:
+            self._port = self._port + 1 if self._port < 65535 else 20000
+            if Flow(self.address, self._port, address, port) not in self._conversations:
+                return self._port
+
+    def _send(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            target = self._neighbours.get(segment.flow.target)
+            if target is not None:
+                self._link.send(encode_segment(segment, self.mac, target))
+
+
+def _refusal(segment: Segment) -> Segment:
+    """What a host says to a segment that belongs to no connection (RFC 9293, 3.10.7.1)."""
+    if segment.flags & Flag.ACK:
+        return Segment(segment.flow.reverse, Flag.RST, segment.ack)
+    end = (segment.seq + segment.length) % (1 << 32)
+    return Segment(segment.flow.reverse, Flag.RST | Flag.ACK, 0, end)
