@@ -16,11 +16,9 @@ Count = Annotated[int, Field(ge=1, le=64)]
 
 
 class Strict(BaseModel):
-    """Frozen, no key that is not known, and no value taken for another type."""
+    """Frozen, and no key that is not known."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Toolchain(Strict):

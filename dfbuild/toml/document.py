@@ -103,7 +103,7 @@ class Document:
         Goes through JSON, where pydantic can be strict: a quoted number is no number, yet a list may be a tuple.
         """
         try:
-            return model.model_validate_json(json.dumps(self.data, default=_foreign))
+            return model.model_validate_json(json.dumps(self.data, default=_foreign), strict=True)
         except ValidationError as error:
             problems = [self._translate(model, detail) for detail in error.errors(include_url=False)]
             raise InvalidFile(problems) from error
