@@ -1,0 +1,247 @@
+"""What pytest does for checks while a guest is attached: choose, mark, watch, judge and report."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dfbuild.console.protocol import Console, ConsoleClosed
+from dfbuild.deadline import Deadline
+from dfbuild.errors import DeadlineExceeded, DfbuildError, GuestCrashed
+from dfbuild.model import CheckResult, Expectation, Outcome, Sample
+from dfbuild.releases import Release
+from dfbuild.session.protocol import Session
+from dfbuild.shell.protocol import Shell
+from dfbuild.suites.events import AnyEvent, CheckEvent, EndEvent, Reporter, ResultEvent
+from dfbuild.suites.expect import Ending, Phase, expectation, judge, unused
+from dfbuild.suites.shells import LastingShell
+
+_AFTERMATH = 1.0
+"""Seconds that a guest which took its shell with it has to say why."""
+
+_MARK = 10.0
+_DETAIL = 1 << 16
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of a check; filled while it runs."""
+
+    check: str
+    expected: Expectation
+    reason: str
+    phases: list[Phase] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+    not_run: str = ""
+    """Why it was not even begun."""
+
+    def result(self, seconds: float, console: tuple[int, int]) -> CheckResult:
+        """The verdict on all of it."""
+        outcome = Outcome.SKIP if self.not_run else judge(self.expected, self.phases)
+        reason, details = self.reason, [phase.detail for phase in self.phases if phase.detail]
+        if outcome is Outcome.SKIP:
+            reason, details = self.not_run or "\n".join(details), []
+        return CheckResult(
+            check=self.check,
+            outcome=outcome,
+            expected=self.expected,
+            reason=reason,
+            detail="\n".join(details)[:_DETAIL],
+            duration=seconds,
+            samples=tuple(self.samples),
+            console=console,
+            facts=self.facts,
+        )
+
+
+RECORD = pytest.StashKey[Record]()
+
+
+def check_id(item: pytest.Item) -> str:
+    """`suite/name`: the directory's name, and the marker's or the function's, with its parameters."""
+    name, _, parameters = item.name.partition("[")
+    marker = item.get_closest_marker("check")
+    base = marker.args[0] if marker and marker.args else name.removeprefix("test_")
+    words = f"{base}-{parameters.removesuffix(']')}" if parameters else base
+    return f"{item.path.parent.name}/{words}".replace("_", "-")
+
+
+class Attached:
+    """The hooks. `shells` are by name, `gone` is why the guest is of no use any more."""
+
+    def __init__(
+        self,
+        session: Session,
+        release: Release,
+        shells: dict[str, Shell],
+        via: str,
+        deadline: Deadline,
+        report: Callable[[AnyEvent], None],
+    ) -> None:
+        self.session, self.release, self.shells, self.deadline = session, release, shells, deadline
+        self.shell = shells[via]
+        self.gone = ""
+        self._report = report
+        self._marked = ""
+        self._unused: tuple[str, ...] = ()
+
+    @classmethod
+    def attach(cls, config: pytest.Config) -> Attached:
+        """Attach to the guest that the options name. What is wrong with it is a `pytest.UsageError`."""
+        from dfbuild.releases import load
+        from dfbuild.session import attach, keep
+        from dfbuild.shell import open_shell
+        from dfbuild.workspace import Workspace
+
+        name, via = config.getoption("dfbuild_guest"), config.getoption("dfbuild_via")
+        try:
+            session = attach(Path(name) if "/" in name else keep.find(Workspace.locate(), name))
+            release = load(session.manifest.cell.variant.release)
+        except DfbuildError as error:
+            raise pytest.UsageError(str(error)) from error
+
+        def opener(via: str) -> Shell:
+            return LastingShell(via, lambda deadline: open_shell(session, release, via, deadline))
+
+        shells = {via: opener(via) for via in ("serial", "ssh")}
+        deadline = Deadline.after(config.getoption("dfbuild_deadline"), what="the suites")
+        return cls(session, release, shells, via, deadline, Reporter(config.getoption("dfbuild_report_fd")))
+
+    @property
+    def console(self) -> Console:
+        return self.session.console
+
+    # ── which checks ────────────────────────────────────────────────────────────────────────────────────────────
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        cell = self.session.manifest.cell
+        records: dict[str, Record] = {}
+        for item in items:
+            check = check_id(item)
+            if check in records:
+                raise pytest.UsageError(f"two checks are called {check!r}; the second one is {item.nodeid}")
+            records[check] = item.stash[RECORD] = Record(check, *expectation(self.release, check, cell))
+        self._unused = unused(self.release.expect, records)
+        glob = config.getoption("dfbuild_check")
+        if glob is not None:
+            left_out = [item for item in items if not fnmatchcase(item.stash[RECORD].check, glob)]
+            items[:] = [item for item in items if fnmatchcase(item.stash[RECORD].check, glob)]
+            config.hook.pytest_deselected(items=left_out)
+
+    # ── one check ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        record = item.stash[RECORD]
+        self._report(CheckEvent(record.check))
+        begin, start = time.monotonic(), self.console.size
+        answer = yield
+        seconds, span = time.monotonic() - begin, (start, self.console.size)
+        self._report(ResultEvent(record.result(seconds, span)))
+        return answer
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        record = item.stash[RECORD]
+        if self.gone:
+            record.not_run = f"the guest is gone: {self.gone}"
+        elif self.deadline.expired:
+            record.not_run = "the time for the suites is over"
+        elif record.expected is Expectation.NA:
+            record.not_run = record.reason
+        if record.not_run or record.expected is Expectation.NA:
+            pytest.skip(record.not_run)
+        self._mark(record.check)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        record = item.stash[RECORD]
+        phase = _phase(item, call)
+        record.phases.append(phase)
+        if not self.gone and not record.not_run:
+            lost = call.excinfo is not None and isinstance(call.excinfo.value, DfbuildError)
+            self.gone = self._why_gone(wait=lost)
+            if self.gone:
+                record.phases.append(Phase(call.when, Ending.ERROR, self.gone))
+                report.outcome, report.longrepr = "failed", self.gone
+                return report
+        if call.when == "call" and record.expected is Expectation.KNOWN:
+            # Told to pytest as it tells expected failures, so that its summary and its status say the same.
+            if phase.ending is Ending.ASSERTION:
+                report.outcome = "skipped"
+            if phase.ending in (Ending.ASSERTION, Ending.PASSED):
+                report.wasxfail = record.reason
+        return report
+
+    # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        if not self.gone:
+            self._mark("")
+        self._report(EndEvent(self.gone))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for glob in self._unused:
+            terminalreporter.write_line(f"dfbuild: the release expects something of {glob!r}, which is no check")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self) -> None:
+        for shell in self.shells.values():
+            shell.close()
+        self.session.close()
+
+    # ── the guest ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _mark(self, check: str) -> None:
+        """Say in the guest's kernel log which check ended and which begins, if the release knows how."""
+        command = self.release.commands.get("mark")
+        words = [f"end {self._marked}"] * bool(self._marked) + [f"start {check}"] * bool(check)
+        self._marked = check
+        if command is not None and words:
+            line = command.replace("{mark}", shlex.quote(f"dfbuild: {', '.join(words)}"))
+            self.shell.run(line, self.deadline.sooner(_MARK, what="a mark in the guest's log"))
+
+    def _why_gone(self, *, wait: bool) -> str:
+        """Why the guest is of no use any more, or nothing. With `wait` it gets a moment to say so."""
+        if self.console.crash is not None:
+            return self.console.crash.title
+        if self.console.closed:
+            return "its console was closed"
+        if not wait:
+            return ""
+        moment = Deadline.after(_AFTERMATH, what="a crash")
+        try:
+            while True:
+                self.console.wait(self.console.size, moment)
+        except GuestCrashed as error:
+            return error.report.title
+        except ConsoleClosed:
+            return "its console was closed"
+        except DeadlineExceeded:
+            return ""
+
+
+def _phase(item: pytest.Item, call: pytest.CallInfo[None]) -> Phase:
+    """What `call` came to. Only the suite's own assertions are findings: a library's say that it is broken."""
+    if call.excinfo is None:
+        return Phase(call.when, Ending.PASSED)
+    error = call.excinfo.value
+    if isinstance(error, pytest.skip.Exception):
+        return Phase(call.when, Ending.SKIPPED, str(error.msg))
+    crash = call.excinfo.traceback[-1]
+    own = isinstance(error, AssertionError) and item.path.parent in Path(crash.path).parents
+    detail = f"{call.excinfo.exconly()}\n  at {Path(crash.path).name}:{crash.lineno + 1}"
+    return Phase(call.when, Ending.ASSERTION if own else Ending.ERROR, detail)

@@ -1,0 +1,33 @@
+"""Each measurement is made once and looked at by several checks."""
+
+from __future__ import annotations
+
+import pytest
+
+from dfbuild.model import Cell
+from dfbuild.suites.probe import Probes, Report
+
+FAIR_HOGS = 3
+
+
+@pytest.fixture(scope="session")
+def free_hogs(probe: Probes, cell: Cell) -> Report:
+    """As many computing processes as CPUs, placed by the scheduler."""
+    return probe("hogs", cell.shape.cpus, 700, "free")
+
+
+@pytest.fixture(scope="session")
+def pinned_hogs(probe: Probes, cell: Cell) -> Report:
+    """One computing process on each CPU."""
+    return probe("hogs", cell.shape.cpus, 300, "spread")
+
+
+@pytest.fixture(scope="session")
+def rival_hogs(probe: Probes) -> Report:
+    """Computing processes that all want the first CPU."""
+    return probe("hogs", FAIR_HOGS, 900, "one")
+
+
+@pytest.fixture(scope="session")
+def latencies(probe: Probes) -> Report:
+    return probe("latency", 7, 30)

@@ -1,0 +1,71 @@
+"""Addresses and process numbers that can't be foreseen."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Callable
+
+import pytest
+
+from dfbuild.deadline import Deadline
+from dfbuild.releases import Release
+from dfbuild.shell.protocol import Shell
+from dfbuild.suites.probe import ProbeError, Probes, Report
+from dfbuild.suites.security.conftest import EXECS
+
+Fact = Callable[[str, object], None]
+
+LEAST_DIFFERENT = EXECS // 2
+"""Of `EXECS` addresses: even six random bits, a stack gap of 1 KB, give 17 on average."""
+
+AREAS = ("stack", "heap", "large", "mmap", "text")
+
+
+@pytest.fixture(scope="module")
+def fixed_layout(probe: Probes, shell: Shell, release: Release, suites_deadline: Deadline) -> Report:
+    """The same as `layout`, while the guest is told not to randomise."""
+
+    def switch(name: str) -> None:
+        answer = shell.run(release.commands[name], suites_deadline.sooner(20))
+        if answer.status != 0:
+            raise ProbeError(f"{answer.command!r} ended with status {answer.status}: {answer.text[:200]!r}")
+
+    switch("aslr-off")
+    try:
+        report = probe("layout", EXECS)
+    finally:
+        switch("aslr-on")
+    return report
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_random(area: str, layout: Report, fact: Fact) -> None:
+    """The address is another one in nearly every program that is started."""
+    addresses = layout.integers(area, EXECS, base=16)
+    fact("different", f"{len(set(addresses))} of {EXECS}")
+    fact("bits", _bits(addresses))
+    assert len(set(addresses)) >= LEAST_DIFFERENT, f"{EXECS} programs have {len(set(addresses))} {area} addresses"
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_random_off(area: str, fixed_layout: Report) -> None:
+    """The switch for address randomisation turns it off, which also proves that it is what made them differ."""
+    addresses = fixed_layout.integers(area, EXECS, base=16)
+    assert len(set(addresses)) == 1, f"{EXECS} programs have {len(set(addresses))} {area} addresses"
+
+
+def test_pid_random(layout: Report, fact: Fact) -> None:
+    """The next process number does not follow from the last one."""
+    pids = layout.integers("pid", EXECS)
+    steps = [later - earlier for earlier, later in itertools.pairwise(pids)]
+    fact("steps", " ".join(map(str, steps)))
+    assert statistics.median(map(abs, steps)) > 2, f"process numbers follow one another: {pids[0]} to {pids[-1]}"
+
+
+def _bits(addresses: tuple[int, ...]) -> int:
+    """In how many bits the addresses differ at all."""
+    varying = 0
+    for address in addresses:
+        varying |= address ^ addresses[0]
+    return varying.bit_count()
