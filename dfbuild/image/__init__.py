@@ -1,1 +1,4 @@
-"""Images: kernel, world and templates come in, what a guest boots from goes out."""
+"""Images: what guests boot from, written byte for byte the same from the same inputs.
+
+In: the files of a kernel and a world, and the templates of `images/`. Out: initramfs and disk images.
+"""

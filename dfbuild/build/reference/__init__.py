@@ -1,0 +1,73 @@
+"""The reference target: a small Linux guest from Debian packages, its world compiled by the cell's compiler.
+
+In: the release data of `releases/reference.toml`, the files of `images/reference` and the suites' C programs.
+Out: recipes fetch ▸ kernel, fetch + world ▸ image, and the media that guests boot from.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dfbuild.suites
+from dfbuild.build.recipe import Artefact, Recipe
+from dfbuild.build.reference import apt, data, kernel, world
+from dfbuild.build.reference import image as image_files
+from dfbuild.image import identity, templates
+from dfbuild.model import Cell, Disk, Login, Media, Refusal
+from dfbuild.releases import Release
+from dfbuild.workspace import Workspace
+
+_NAME = "reference"
+_KERNEL_PACKAGES = "linux-image-"
+
+
+class Target:
+    """Implements `build.recipe.Target`."""
+
+    def image(self, release: Release, cell: Cell, workspace: Workspace) -> Recipe:
+        """The recipe of the image of `cell`. Shapes share it: they differ in hardware and kernel arguments only."""
+        build = data.of(release)
+        keys = identity.ensure(workspace, _NAME)
+        fetched = apt.fetch("kernel packages", apt.resolve((build.kernel,), _KERNEL_PACKAGES))
+        userland = apt.fetch("userland packages", apt.resolve(build.packages))
+        here = templates.images(_NAME)
+        sources = world.read_sources([Path(dfbuild.suites.__path__[0]) / "probes", here])
+        values = {"authorized_key": keys.client_public, "hostname": release.name}
+        files = templates.render_tree(here / "root", values)
+        return image_files.recipe(
+            release,
+            kernel=kernel.recipe(fetched, build.modules, build.fault_modules),
+            made=world.recipe(release, cell.variant, sources),
+            userland=userland,
+            files=files,
+            identity=keys,
+        )
+
+    def refuse(self, release: Release, cell: Cell) -> Refusal | None:
+        """Refuses devices that the image has no drivers for."""
+        build = data.of(release)
+        for what, value, known in (
+            ("disk", cell.shape.disk, build.disks),
+            ("nic", cell.shape.nic, build.nics),
+            ("console", cell.shape.console, tuple(build.consoles)),
+        ):
+            if value not in known:
+                return Refusal(cell, f"the reference guest has no driver for {what} {value!r}, only {', '.join(known)}")
+        return None
+
+    def media(self, release: Release, cell: Cell, image: Artefact, workspace: Workspace) -> Media:
+        """Kernel, initramfs and disk of `image`, with the kernel command line for the cell's console."""
+        build = data.of(release)
+        keys = identity.ensure(workspace, _NAME)
+        append = [
+            f"console={build.consoles[cell.shape.console]}",
+            build.append,
+            release.kernels[cell.variant.kernel].append,
+        ]
+        return Media(
+            disks=(Disk(image.path / image_files.DISK),),
+            kernel=image.path / image_files.KERNEL,
+            initrd=image.path / image_files.INITRD,
+            append=" ".join(word for word in append if word),
+            login=Login(user="root", password=None, key=keys.client_key, host_key=keys.host_public),
+        )

@@ -1,0 +1,79 @@
+"""The SSH keys of a work directory's guests: one for whoever logs in, one that the guests show."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfbuild.workspace import Workspace
+
+_TYPE = b"ssh-ed25519"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`client_key` is the private key file to log in with; the public keys are `ssh-ed25519 AAAA…` lines."""
+
+    client_key: Path
+    client_public: str
+    host_key: Path
+    host_public: str
+
+
+def ensure(workspace: Workspace, name: str) -> Identity:
+    """The identity called `name`, made if there is none yet. Whoever comes first makes it, for everybody."""
+    directory = workspace.identities / name
+    if not directory.is_dir():
+        _make(directory)
+    return Identity(
+        client_key=directory / "client",
+        client_public=_public(directory / "client.pub"),
+        host_key=directory / "host",
+        host_public=_public(directory / "host.pub"),
+    )
+
+
+def _make(directory: Path) -> None:
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    directory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        for name in ("client", "host"):
+            key = Ed25519PrivateKey.generate()
+            private = temporary / name
+            private.touch(mode=0o600)
+            private.write_bytes(
+                key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
+            )
+            public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
+            private.with_suffix(".pub").write_bytes(public + b" dfbuild\n")
+        # Renaming onto a directory that somebody else has filled meanwhile fails, and theirs is as good.
+        with contextlib.suppress(OSError):
+            temporary.rename(directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _public(path: Path) -> str:
+    kind, data, *_ = path.read_text(encoding="ascii").split()
+    return f"{kind} {data}"
+
+
+def dropbear_key(private: Path) -> bytes:
+    """An Ed25519 key file as dropbear's server reads it (dropbear, src/ed25519.c: `buf_put_ed25519_priv_key`)."""
+    from cryptography.hazmat.primitives import serialization as form
+
+    key = form.load_ssh_private_key(private.read_bytes(), password=None)
+    secret = key.private_bytes(form.Encoding.Raw, form.PrivateFormat.Raw, form.NoEncryption())
+    public = key.public_key().public_bytes(form.Encoding.Raw, form.PublicFormat.Raw)
+    return _string(_TYPE) + _string(secret + public)
+
+
+def _string(data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + data
