@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from dfbuild.deadline import Deadline
+from dfbuild.errors import GuestError
 from dfbuild.model import CrashReport
+
+
+class ConsoleClosed(GuestError):
+    """The guest's end of the console is gone, and with it the guest."""
 
 
 class Console(Protocol):

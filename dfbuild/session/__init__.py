@@ -2,3 +2,9 @@
 
 In: a `Guest` and a `Release`. Out: a `Session`, held here or attached to from elsewhere.
 """
+
+from dfbuild.session.attached import AttachedSession, attach
+from dfbuild.session.booting import boot
+from dfbuild.session.held import HeldSession
+
+__all__ = ["AttachedSession", "HeldSession", "attach", "boot"]

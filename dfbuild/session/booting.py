@@ -1,0 +1,151 @@
+"""Boot a guest and judge it: up, crashed, hung, or ended."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dfbuild.console.monitor import Monitor
+from dfbuild.console.reader import ConsoleReader
+from dfbuild.console.stages import BootTracker, Overdue
+from dfbuild.console.transcript import excerpt
+from dfbuild.deadline import Deadline
+from dfbuild.errors import BootFailed, DeadlineExceeded, DfbuildError, GuestCrashed, GuestHung, InfraError
+from dfbuild.guest.protocol import Guest
+from dfbuild.model import Cell, StageReached
+from dfbuild.releases import Release
+from dfbuild.session.held import CONSOLE_LOG, HeldSession, end
+from dfbuild.session.protocol import Manifest
+
+DIAGNOSIS = "diagnosis.txt"
+_DIAGNOSE_SECONDS = 5.0
+
+
+def boot(
+    guest: Guest,
+    release: Release,
+    cell: Cell,
+    directory: Path,
+    deadline: Deadline,
+    on_stage: Callable[[StageReached], None] | None = None,
+) -> HeldSession:
+    """Power on, follow the boot through the release's stages, and return the session of a guest that is up.
+
+    The transcript and its index go to `directory`. `on_stage` is called in this thread for each stage as it is
+    reached. On any error the guest is ended first:
+
+    - `GuestCrashed`: the console showed a crash, made known with its excerpt within a second of the first sign.
+    - `GuestHung`: a stage's deadline or the silence limit passed; what the CPUs did is in `diagnosis.txt`.
+    - `BootFailed`: the guest ended by itself before the last stage.
+    - `InfraError`: the hypervisor failed, or the transcript can't be written.
+    - `DeadlineExceeded`, `Cancelled`: `deadline`'s own.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    monitor = Monitor(release.console.crashes)
+    power_on = time.monotonic()
+    stream = guest.start(deadline)
+    factor = release.console.emulation_factor if guest.accel == "tcg" else 1.0
+    tracker = BootTracker(release.console.stages, silence=release.console.silence, power_on=power_on, factor=factor)
+    console = ConsoleReader(stream, directory / CONSOLE_LOG, monitor, power_on=power_on, tracker=tracker)
+    console.start()
+    try:
+        _follow(guest, console, tracker, directory, deadline, on_stage or (lambda _: None))
+        return HeldSession(guest, console, _manifest(guest, cell, release, console, deadline), tracker.reached)
+    except BaseException:
+        end(guest, console)
+        raise
+
+
+def _follow(
+    guest: Guest,
+    console: ConsoleReader,
+    tracker: BootTracker,
+    directory: Path,
+    deadline: Deadline,
+    on_stage: Callable[[StageReached], None],
+) -> None:
+    """Return once the last stage is reached; raise what went wrong."""
+    told = 0
+    while True:
+        with console.changed:
+            _wait(console, tracker, told, deadline)
+            reached = tracker.reached
+            overdue = None if console.suspicious else tracker.expired(time.monotonic())
+        for stage in reached[told:]:
+            on_stage(stage)
+        told = len(reached)
+        if console.crash is not None:
+            raise GuestCrashed(console.crash)
+        if console.failure is not None:
+            raise console.failure
+        if told == len(tracker.stages):
+            return
+        if console.closed:
+            raise _ended(guest, console, tracker)
+        if overdue is not None:
+            raise _hung(guest, overdue, tracker, directory, deadline)
+
+
+def _wait(console: ConsoleReader, tracker: BootTracker, told: int, deadline: Deadline) -> None:
+    """Wait, with `console.changed` held, until there is something to judge."""
+
+    def something() -> bool:
+        return len(tracker.reached) > told or console.closed or console.crash is not None
+
+    # A crash that was seen is made known soon, and is worth more than a deadline that passes meanwhile.
+    patience = 1.0 if console.suspicious else max(0.0, tracker.due() - time.monotonic())
+    deadline.check(f"boot stage {tracker.awaited!r}")
+    try:
+        deadline.sooner(min(patience, 1e9)).wait(console.changed, something, f"boot stage {tracker.awaited!r}")
+    except DeadlineExceeded:
+        deadline.check(f"boot stage {tracker.awaited!r}")
+
+
+def _ended(guest: Guest, console: ConsoleReader, tracker: BootTracker) -> DfbuildError:
+    """The console's end before the last stage: the guest's own doing, or the hypervisor's failure."""
+    how = end(guest, console)
+    if how is not None and how.rung == "guest" and how.status != 0:
+        return InfraError(
+            f"the hypervisor ended with status {how.status} before boot stage {tracker.awaited!r}",
+            hint=how.stderr.strip()[-500:],
+        )
+    last = excerpt(console.path, console.size, before=3).strip()
+    return BootFailed(
+        f"the guest ended before boot stage {tracker.awaited!r}{_reached(tracker)}",
+        hint=f"its last lines were: {last}" if last else "it never printed anything",
+    )
+
+
+def _hung(guest: Guest, overdue: Overdue, tracker: BootTracker, directory: Path, deadline: Deadline) -> GuestHung:
+    """Ask the CPUs what they are doing, for the file and for the error."""
+    try:
+        diagnosis = guest.diagnose(deadline.sooner(_DIAGNOSE_SECONDS, what="the diagnosis of a hung guest"))
+    except (InfraError, DeadlineExceeded) as error:
+        diagnosis = f"no diagnosis: {error.message}"
+    file = directory / DIAGNOSIS
+    file.write_text(f"{overdue}\n\n{diagnosis}\n", encoding="utf-8")
+    first = next((line for line in diagnosis.splitlines() if line.strip()), "nothing")
+    return GuestHung(f"{overdue}{_reached(tracker)}", hint=f"its CPUs: {first.strip()[:200]} (all of it in {file})")
+
+
+def _reached(tracker: BootTracker) -> str:
+    stages = ", ".join(f"{stage.stage} at {stage.seconds:.1f} s" for stage in tracker.reached)
+    return f" (reached: {stages})" if stages else " (reached: nothing)"
+
+
+def _manifest(guest: Guest, cell: Cell, release: Release, console: ConsoleReader, deadline: Deadline) -> Manifest:
+    spec = guest.spec
+    return Manifest(
+        name=spec.name,
+        cell=cell,
+        owner=os.getpid(),
+        control=spec.directory / "control",
+        transcript=console.path.absolute(),
+        login=spec.media.login,
+        ssh=guest.ssh_address(deadline) if spec.ssh_port is not None and release.shell.ssh is not None else None,
+        wire=guest.wire_ends() if spec.wire else None,
+        accel=guest.accel,
+        command=tuple(guest.command()),
+    )
