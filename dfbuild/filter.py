@@ -219,7 +219,7 @@ class _Parser:
         token = self._value(name)
         glob = _plain(token)
         if attribute.values and not any(fnmatch.fnmatchcase(value, glob) for value in attribute.values):
-            self._fail(f"no {name} is called {glob!r}", _near(glob, attribute.values), token)
+            self._fail(f"{name} is never {glob!r}", _near(glob, attribute.values), token)
         return glob
 
 

@@ -131,7 +131,9 @@ class Cell:
             "machine": shape.machine,
             "disk": shape.disk,
             "nic": shape.nic,
+            "console": shape.console,
             "hypervisor": shape.hypervisor,
+            "accel": shape.accel,
         }
 
 

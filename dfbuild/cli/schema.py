@@ -13,7 +13,7 @@ def run(arguments: argparse.Namespace) -> int:
         case "matrix":
             from dfbuild.config import schema
         case "release":
-            from dfbuild.releases import schema
+            from dfbuild.releases import json_schema as schema
         case _:
             from dfbuild.report.json import schema
     json.dump(schema(), sys.stdout, indent=2)

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from dfbuild.releases.schema import ShapeFields, Strict
+from dfbuild.releases.schema import Name, ShapeFields, Strict
+from dfbuild.toml import json_schema
 
 
 def _listed(value: object) -> object:
@@ -16,12 +17,11 @@ def _listed(value: object) -> object:
 
 _NAME = {"type": "string"}
 Names = Annotated[
-    tuple[str, ...],
+    tuple[Name, ...],
     BeforeValidator(_listed),
     WithJsonSchema({"anyOf": [_NAME, {"type": "array", "items": _NAME, "uniqueItems": True}]}),
 ]
 """A name or a list of names."""
-ShapeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Text = Annotated[str, Field(min_length=1)]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -78,7 +78,7 @@ class MatrixFile(Strict):
     exclude: tuple[ExcludeTable, ...] = ()
     shape: ShapeFields = ShapeFields()
     """Hardware of all shapes of this file, where a shape itself says nothing."""
-    shapes: dict[ShapeName, ShapeFields] = Field(default_factory=dict)
+    shapes: dict[Name, ShapeFields] = Field(default_factory=dict)
     """Shapes of this file by name. The name of a common shape changes only what is said here."""
     limits: LimitsTable = LimitsTable()
     via: Literal["serial", "ssh"] | None = None
@@ -89,4 +89,4 @@ class MatrixFile(Strict):
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of matrix files."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **MatrixFile.model_json_schema()}
+    return json_schema(MatrixFile)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from dfbuild import filter, releases
 from dfbuild.config.file import AxesTable, MatrixFile
 from dfbuild.config.matrix import Axes, Exclude, Limits, Matrix
-from dfbuild.config.shapes import MOST_CPUS, Shapes
+from dfbuild.config.shapes import Shapes, objections
 from dfbuild.errors import UsageError
 from dfbuild.model import Shape
 from dfbuild.releases import Release
-from dfbuild.toml import Document, InvalidFile, Place
-from dfbuild.toml.document import nearest
+from dfbuild.toml import Document, InvalidFile, Place, nearest
 
+_Names = tuple[str, ...]
 _AXES = ("toolchain", "stack_protector", "kernel", "shape", "suites")
 
 
@@ -54,12 +55,11 @@ class _Check:
         file = self._file
         for table, place in self._tables():
             self._names(table, place)
-        axes = self._block(file.axes, file.defaults, ("axes",))
-        include = tuple(self._block(t, file.defaults, ("include", i), axes) for i, t in enumerate(file.include))
-        exclude = tuple(Exclude(e.when, e.reason) for e in file.exclude)
+        names = self._resolve(file.axes, ("axes",), {"suites": self._release.suites})
+        axes = self._axes(names)
+        include = tuple(self._axes(self._resolve(t, ("include", i), names)) for i, t in enumerate(file.include))
         self._excludes()
-        for shape in self._composed.values():
-            self._plausible(shape)
+        self._hardware()
         if file.via == "ssh" and self._release.shell.ssh is None:
             self._problem(("via",), f"{self._release.name} guests have no SSH", hint='via = "serial"')
         if self._problems:
@@ -70,7 +70,7 @@ class _Check:
             release=self._release,
             axes=axes,
             include=include,
-            exclude=exclude,
+            exclude=tuple(Exclude(entry.when, entry.reason) for entry in file.exclude),
             limits=Limits(**file.limits.model_dump()),
             via=file.via or ("serial" if self._release.shell.ssh is None else "ssh"),
             baseline=file.baseline,
@@ -85,8 +85,13 @@ class _Check:
 
     def _names(self, table: AxesTable, place: Place) -> None:
         """Every name on every axis is known, or known to be impossible, and stands there once."""
+        if place[0] == "include" and not table.model_fields_set:
+            self._problem(place, "names no axis", hint='for example shape = "smp4"')
         for axis in _AXES:
-            names: tuple[str, ...] = getattr(table, axis) or ()
+            names: _Names = getattr(table, axis) or ()
+            if not names and axis in table.model_fields_set and axis != "suites":
+                known = ", ".join(self._known[axis])
+                self._problem((*place, axis), "expected at least one name, found none", hint=f"known: {known}")
             for index, name in enumerate(names):
                 here = (*place, axis, index)
                 if name in names[:index]:
@@ -103,32 +108,23 @@ class _Check:
         blank: dict[str, str | int] = {n: 0 if a.numeric else "" for n, a in filter.CELL.items()}
         if axis not in blank or axis == "shape":
             return False
-        return any(filter.compile(rule.when)({**blank, axis: name}) for rule in self._release.refuse)
+        rules = [filter.compile(rule.when) for rule in self._release.refuse]
+        return any(rule({**blank, axis: name}) and not rule(blank) for rule in rules)
 
-    def _block(self, table: AxesTable, defaults: AxesTable, place: Place, otherwise: Axes | None = None) -> Axes:
-        def names(axis: str) -> tuple[str, ...]:
-            found: tuple[str, ...] | None = getattr(table, axis)
-            found = getattr(defaults, axis) if found is None else found
-            if found is not None:
-                if not found and axis != "suites":
-                    self._problem(
-                        (*place, axis), "this axis is empty", hint=f"known: {', '.join(self._known[axis])}"
-                    )
-                return found
-            if axis == "suites":
-                return otherwise.suites if otherwise else self._release.suites
-            if otherwise is not None:
-                return {
-                    "toolchain": otherwise.toolchains,
-                    "stack_protector": otherwise.stack_protectors,
-                    "kernel": otherwise.kernels,
-                    "shape": tuple(shape.name for shape in otherwise.shapes),
-                }[axis]
-            self._problem((*place, axis), "this axis is missing", hint=f"known: {', '.join(self._known[axis])}")
-            return ()
+    def _resolve(self, table: AxesTable, place: Place, otherwise: Mapping[str, _Names]) -> dict[str, _Names]:
+        """The names on every axis: from `table`, else from `[defaults]`, else `otherwise`."""
+        found = {}
+        for axis in _AXES:
+            layers = (getattr(table, axis), getattr(self._file.defaults, axis), otherwise.get(axis))
+            names: _Names | None = next((layer for layer in layers if layer is not None), None)
+            if names is None:
+                self._problem((*place, axis), "this axis is missing", hint=f"known: {', '.join(self._known[axis])}")
+            found[axis] = names or ()
+        return found
 
-        shapes = tuple(self._shape(name) for name in names("shape") if name in self._known["shape"])
-        return Axes(names("toolchain"), names("stack_protector"), names("kernel"), shapes, names("suites"))
+    def _axes(self, names: Mapping[str, _Names]) -> Axes:
+        shapes = tuple(self._shape(name) for name in names["shape"] if name in self._known["shape"])
+        return Axes(names["toolchain"], names["stack_protector"], names["kernel"], shapes, names["suites"])
 
     def _shape(self, name: str) -> Shape:
         """The shape called `name`: one object for all cells that have it."""
@@ -137,27 +133,34 @@ class _Check:
         return self._composed[name]
 
     def _excludes(self) -> None:
+        """What is excluded can be there: in the release's data or, refused or not, on an axis."""
         names = dict(filter.CELL)
         for axis in ("toolchain", "stack_protector", "kernel", "shape"):
-            names[axis] = filter.Attribute(values=self._known[axis])
+            used = [name for table, _ in self._tables() for name in getattr(table, axis) or ()]
+            names[axis] = filter.Attribute(values=(*self._known[axis], *used))
         for index, entry in enumerate(self._file.exclude):
             try:
                 filter.compile(entry.when, names)
             except UsageError as error:
                 self._problem(("exclude", index, "when"), error.message, hint=error.hint)
 
-    def _plausible(self, shape: Shape) -> None:
-        place: Place = ("shapes", shape.name) if shape.name in self._file.shapes else ("axes", "shape")
-        if shape.cpus > MOST_CPUS:
-            self._problem(
-                place,
-                f"{shape.sockets} sockets x {shape.cores} cores x {shape.threads} threads are {shape.cpus} CPUs",
-                hint=f"at most {MOST_CPUS}",
-            )
+    def _hardware(self) -> None:
+        """No shape that is used or defined here is impossible, and each that is used fits into the limits."""
         memory = self._file.limits.memory
-        if memory is not None and shape.memory > memory:
-            self._problem(
-                ("limits", "memory"),
-                f"shape {shape.name} alone has {shape.memory} MiB, more than all guests may have together",
-                hint=f"{shape.memory} or more",
-            )
+        large = [shape for shape in self._composed.values() if memory is not None and shape.memory > memory]
+        if large:
+            names, most = ", ".join(shape.name for shape in large), max(shape.memory for shape in large)
+            message = f"less than one guest alone has: shape {names}, {most} MiB"
+            self._problem(("limits", "memory"), message, hint=f"memory = {most}, or more")
+        for name in self._file.shapes:
+            self._shape(name)
+        for shape in self._composed.values():
+            place = ("shapes", shape.name) if shape.name in self._file.shapes else self._first_use(shape.name)
+            for message, hint in objections(shape):
+                self._problem(place, f"shape {shape.name!r}: {message}", hint=hint)
+
+    def _first_use(self, shape: str) -> Place:
+        for table, place in self._tables():
+            if table.shape and shape in table.shape:
+                return (*place, "shape", table.shape.index(shape))
+        return ("axes", "shape")

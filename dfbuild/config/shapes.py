@@ -1,4 +1,4 @@
-"""Shapes by name, composed from layers, and whether hardware like that can be."""
+"""Shapes by name, composed from layers, and why hardware like that cannot be."""
 
 from __future__ import annotations
 
@@ -8,22 +8,33 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from dfbuild.model import Shape
+from dfbuild import filter
+from dfbuild.model import Cell, Shape, Variant
 from dfbuild.releases.schema import ShapeFields, Strict
 from dfbuild.toml import Document
 
 MOST_CPUS = 64
 
 
+class Impossible(Strict):
+    """Shapes that no hypervisor can give."""
+
+    when: str
+    """Filter expression on the shape's attributes."""
+    reason: str
+    hint: str
+
+
 class Hardware(Strict):
     """The file `hardware.toml`."""
 
     shapes: dict[str, ShapeFields]
+    impossible: tuple[Impossible, ...]
 
 
 @functools.cache
 def hardware() -> Hardware:
-    """The common shapes and the facts about CPU models."""
+    """The common shapes, and what no shape can be."""
     file = resources.files(__package__).joinpath("hardware.toml")
     return Document.parse(file.read_text(encoding="utf-8"), Path("hardware.toml")).validate(Hardware)
 
@@ -49,3 +60,14 @@ class Shapes:
         for layer in layers:
             fields |= layer.given() if layer is not None else {}
         return Shape(name, **fields)  # type: ignore[arg-type]
+
+
+def objections(shape: Shape) -> list[tuple[str, str]]:
+    """Why `shape` cannot be, each with a hint; empty if it can."""
+    found = []
+    if shape.cpus > MOST_CPUS:
+        size = f"{shape.sockets} sockets x {shape.cores} cores x {shape.threads} threads"
+        found.append((f"{size} are {shape.cpus} CPUs", f"at most {MOST_CPUS} together"))
+    attributes = Cell(Variant("", "", "", ""), shape).attributes()
+    found += [(r.reason, r.hint) for r in hardware().impossible if filter.compile(r.when)(attributes)]
+    return found

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+from dfbuild import toml
 from dfbuild.errors import UsageError
+from dfbuild.releases.check import problems
 from dfbuild.releases.schema import Release
-from dfbuild.toml import Document
-from dfbuild.toml.document import nearest
 
 _SUFFIX = ".toml"
 
@@ -27,17 +28,27 @@ def load(name: str, directory: Path = Path()) -> Release:
     with everything that is wrong in the file.
     """
     if "/" in name or name.endswith(_SUFFIX):
-        return _read(Document.read(directory / Path(name).expanduser()))
+        return _checked(toml.Document.read(directory / Path(name).expanduser()))
     return _known(name)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of release files."""
+    return toml.json_schema(Release)
 
 
 @functools.cache
 def _known(name: str) -> Release:
     if name not in available():
-        raise UsageError(f"unknown release {name!r}", hint=nearest(name, available()))
-    file = resources.files(__package__).joinpath(name + _SUFFIX)
-    return _read(Document.parse(file.read_text(encoding="utf-8"), Path(str(file))))
+        hint = f"{toml.nearest(name, available())} (a file of your own is named by a path: ./{name}.toml)"
+        raise UsageError(f"unknown release {name!r}", hint=hint)
+    with resources.as_file(resources.files(__package__).joinpath(name + _SUFFIX)) as path:
+        return _checked(toml.Document.read(path))
 
 
-def _read(document: Document) -> Release:
-    return document.validate(Release)
+def _checked(document: toml.Document) -> Release:
+    release = document.validate(Release)
+    found = problems(release, document)
+    if found:
+        raise toml.InvalidFile(found)
+    return release

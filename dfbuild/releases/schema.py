@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dfbuild.model import Expectation, Verdict
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""Of what stands in the ids of cells, and so in file names and filter expressions."""
+Text = Annotated[str, Field(min_length=1)]
 Device = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """A name on the hypervisor's command line: nothing in it may begin another option."""
 CpuModel = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(,[+-][a-z0-9][a-z0-9_.-]*)*$")]
@@ -56,9 +59,9 @@ class Kernel(Strict):
 class Refuse(Strict):
     """A combination that cannot be built or would not be what it says."""
 
-    when: str
+    when: Text
     """Filter expression on the cell's attributes."""
-    reason: str
+    reason: Text
     evidence: str = ""
 
 
@@ -68,7 +71,7 @@ class Stage(Strict):
     name: str
     pattern: str
     """Regular expression over console bytes (one line or a prompt)."""
-    deadline: float
+    deadline: Annotated[float, Field(gt=0)]
     """Seconds since the stage before, on an accelerated guest; scaled for emulation."""
 
 
@@ -86,34 +89,47 @@ class Crash(Strict):
 class Console(Strict):
     stages: tuple[Stage, ...]
     crashes: tuple[Crash, ...]
-    silence: float = 60.0
+    silence: Annotated[float, Field(gt=0)] = 60.0
     """Seconds without a byte while booting after which the guest counts as hung; scaled like deadlines."""
-    emulation_factor: float = 4.0
+    emulation_factor: Annotated[float, Field(gt=0)] = 4.0
     """What deadlines are multiplied by where the CPU is emulated (TCG)."""
 
 
 class SerialShell(Strict):
     """How to get a shell on the console. Patterns are regular expressions over bytes."""
 
-    login: str = "login: "
+    login: str = "(?<!Last )login: "
     password: str = "[Pp]assword:"
     prompt: str = "[#$%>] "
     encode: str = "base64"
     """Filter that makes text lines of any bytes, on standard input."""
     decode: str = "base64 -d"
+    coding: Literal["base64", "uuencode"] = "base64"
+    """What those two speak; `uuencode -m` is base64."""
+    line: Annotated[int, Field(ge=250)] = 900
+    """The longest line that the guest's terminal takes, in bytes."""
+    directory: str = "/tmp"
+    """Where the shell keeps a command's input and output while it runs."""
 
 
 class SshShell(Strict):
     """How SSH is spoken. Empty algorithm lists mean the library's own choice."""
 
-    port: int = 22
+    port: Annotated[int, Field(ge=1, le=65535)] = 22
     key_algorithms: tuple[str, ...] = ()
     kex_algorithms: tuple[str, ...] = ()
     ciphers: tuple[str, ...] = ()
     macs: tuple[str, ...] = ()
+    processes: str = "ps -A -o pid= -o ppid="
+    """Prints every process and its parent, to find what a command that must end has started."""
 
 
 class Shell(Strict):
+    path: str = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
+    """Where commands are looked for, whichever way they come."""
+    checksum: Literal["cksum", "crc32", "md5", "sha256"] = "cksum"
+    """What `checksum_command` computes over its standard input and prints as its first word."""
+    checksum_command: str = "cksum"
     serial: SerialShell = SerialShell()
     ssh: SshShell | None = None
 
@@ -127,13 +143,13 @@ class Wire(Strict):
     """Shell command that gives the interface `{address}`/`{prefix}` and brings it up."""
     guest_address: str = "10.9.0.1"
     peer_address: str = "10.9.0.2"
-    prefix: int = 24
+    prefix: Annotated[int, Field(ge=1, le=30)] = 24
 
 
 class Expect(Strict):
     """What a check shows on this release. Later entries win over earlier ones."""
 
-    check: str
+    check: Text
     """Glob over `suite/name`."""
     outcome: Expectation
     when: str = ""
@@ -173,14 +189,14 @@ class ShapeFields(Strict):
 class Release(Strict):
     """Everything that dfbuild knows about one release line."""
 
-    name: str
+    name: Name
     title: str
-    target: str
+    target: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
     """Import path of the package that builds it, below `dfbuild.build`."""
     elf_machine: str
-    toolchains: dict[str, Toolchain]
-    stack_protectors: dict[str, StackProtector]
-    kernels: dict[str, Kernel]
+    toolchains: dict[Name, Toolchain]
+    stack_protectors: dict[Name, StackProtector]
+    kernels: dict[Name, Kernel]
     suites: tuple[str, ...] = ("scheduler", "network", "security")
     """The suites that can run on it."""
     refuse: tuple[Refuse, ...] = ()

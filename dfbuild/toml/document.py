@@ -110,6 +110,9 @@ class Document:
 
     def _translate(self, model: type[BaseModel], detail: ErrorDetails) -> UsageError:
         place, kind = detail["loc"], detail["type"]
+        if place[-1:] == ("[key]",):
+            expected = _expected(kind, detail)
+            return self.problem(place[:-1], f"expected a name that is {expected}, found {_shown(place[-2])}")
         known = _fields(model, place[:-1])
         if kind == "extra_forbidden":
             return self.problem(place, "unknown key", hint=nearest(str(place[-1]), known))
@@ -125,6 +128,10 @@ class Document:
             hint = f"did you mean {near[0]!r}?" if near else ""
         elif kind.startswith(("int", "float", "bool")) and isinstance(found, str):
             hint = "write it without quotation marks"
+        elif kind in ("string_type", "tuple_type") and isinstance(found, bool):
+            hint = f'write "{"on" if found else "off"}", with quotation marks'
+        elif kind == "string_type" and isinstance(found, int | float):
+            hint = f'write "{found}", with quotation marks'
         return self.problem(place, f"expected {expected}, found {_shown(found)}", hint=hint)
 
 

@@ -1,0 +1,30 @@
+"""JSON Schemas of files, for editors that complete and check them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+
+class _Toml(GenerateJsonSchema):
+    """TOML has no null: a key that may be left out is simply not required."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        default = schema.get("default")
+        if default is None or isinstance(default, BaseModel):
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+    def get_title_from_name(self, name: str) -> str:
+        return name
+
+
+def json_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the TOML files that `model` reads."""
+    return {"$schema": _Toml.schema_dialect, **model.model_json_schema(schema_generator=_Toml)}
