@@ -50,11 +50,14 @@ class Exit:
     """How the hypervisor ended: its status (negative for a signal), and which rung of the ladder it took.
 
     `rung` is `guest` (ended by itself), `quit`, `terminate` or `kill`; `stderr` is what it complained of.
+    `cause` is the hypervisor's own word for it, where it had time for one: `guest-shutdown`, `guest-reset`
+    (a triple fault too), `host-qmp-quit`, `host-signal` …
     """
 
     status: int
     rung: str
     stderr: str = ""
+    cause: str = ""
 
 
 class Guest(Protocol):

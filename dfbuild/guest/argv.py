@@ -1,0 +1,192 @@
+"""From a `GuestSpec` to QEMU's command line. Pure: nothing here looks at the host."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfbuild.errors import UsageError
+from dfbuild.guest.models import CONSOLES, DEFAULT_CPU, DISKS, NICS, family, unknown
+from dfbuild.guest.protocol import GuestSpec, WireEnds
+from dfbuild.model import Disk, Shape
+
+QEMU = "qemu-system-x86_64"
+
+# What a compromised QEMU may not do, beyond bubblewrap's walls: qemu(1), -sandbox.
+_SECCOMP = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+Options = Mapping[str, "str | int | bool | Path | Options"]
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where a guest's sockets, overlays and QEMU's complaints lie: all in its own directory."""
+
+    directory: Path
+
+    @property
+    def console(self) -> Path:
+        return self.directory / "console.sock"
+
+    @property
+    def qmp(self) -> Path:
+        return self.directory / "qmp.sock"
+
+    @property
+    def wire(self) -> WireEnds:
+        return WireEnds(guest=self.directory / "wire.guest", peer=self.directory / "wire.peer")
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "qemu.log"
+
+    def overlay(self, number: int) -> Path:
+        return self.directory / f"disk{number}.qcow2"
+
+
+def option(values: Options, head: str = "") -> str:
+    """QEMU's `head,key=value,…`: commas in values doubled, booleans as on/off, nesting as dotted keys."""
+
+    def flat(values: Options, prefix: str) -> Iterator[str]:
+        for key, value in values.items():
+            if isinstance(value, Mapping):
+                yield from flat(value, f"{prefix}{key}.")
+            else:
+                text = ("off", "on")[value] if isinstance(value, bool) else str(value)
+                yield f"{prefix}{key}={text.replace(',', ',,')}"
+
+    return ",".join([*([head] if head else []), *flat(values, "")])
+
+
+def device(driver: str, values: Options) -> list[str]:
+    return ["-device", option(values, driver)]
+
+
+def mac(guest: str, number: int) -> str:
+    """A MAC address in QEMU's own range, the same for the same guest name and NIC, else distinct."""
+    digest = hashlib.sha256(f"{guest}\0{number}".encode(errors="surrogateescape")).digest()
+    return ":".join(f"{byte:02x}" for byte in (0x52, 0x54, 0x00, *digest[:3]))
+
+
+def cpu(shape: Shape, accel: str) -> str:
+    """The CPU model with its features. NX is said either way, so that no model's default decides it."""
+    return f"{shape.cpu or DEFAULT_CPU[accel]},{'+' if shape.nx else '-'}nx"
+
+
+def qemu_argv(spec: GuestSpec, accel: str) -> list[str]:
+    """QEMU's command line for `spec` under `accel` (`kvm` or `tcg`).
+
+    The console and QMP are UNIX sockets on which somebody listens already: QEMU connects. It waits (`-S`) for
+    `cont`, so that power-on is a definite moment. A guest that resets itself ends QEMU. Raises `UsageError`
+    for models that are not known or do not go together.
+    """
+    shape, paths = spec.shape, Paths(spec.directory)
+    family(shape.machine)
+    line = [
+        QEMU,
+        "-name", option({"guest": spec.name, "debug-threads": True}),
+        "-nodefaults", "-no-user-config", "-no-reboot", "-S",
+        "-display", "none", "-vga", "none",
+        "-machine", option({"usb": False}, shape.machine),
+        "-accel", accel,
+        "-cpu", cpu(shape, accel),
+        "-smp", option({"cpus": shape.cpus, "sockets": shape.sockets, "cores": shape.cores,
+                        "threads": shape.threads, "maxcpus": shape.cpus}),
+        "-m", f"{shape.memory}M",
+        "-rtc", "base=utc",
+        "-sandbox", _SECCOMP,
+        "-chardev", option({"id": "qmp", "path": paths.qmp}, "socket"),
+        "-mon", "chardev=qmp,mode=control",
+        "-chardev", option({"id": "console", "path": paths.console}, "socket"),
+    ]  # fmt: skip
+    line += _console(shape)
+    line += _boot(spec)
+    line += _disks(spec, paths)
+    line += _nics(spec, paths)
+    return [*line, *spec.extra]
+
+
+def _console(shape: Shape) -> list[str]:
+    if shape.console not in CONSOLES:
+        raise unknown("console", shape.console, CONSOLES)
+    return [word for driver, values in CONSOLES[shape.console] for word in device(driver, values)]
+
+
+def _boot(spec: GuestSpec) -> list[str]:
+    media = spec.media
+    if media.kernel is None:
+        return []
+    # QEMU takes these three as they are: no commas to double.
+    line = ["-kernel", str(media.kernel)]
+    if media.initrd is not None:
+        line += ["-initrd", str(media.initrd)]
+    if media.append:
+        line += ["-append", media.append]
+    return line
+
+
+def _disks(spec: GuestSpec, paths: Paths) -> list[str]:
+    shape, disks = spec.shape, spec.media.disks
+    if not disks:
+        return []
+    if shape.disk not in DISKS:
+        raise unknown("disk", shape.disk, DISKS)
+    model = DISKS[shape.disk]
+    if family(shape.machine) not in model.machines:
+        raise UsageError(
+            f"a {shape.machine} machine has no {shape.disk} disks",
+            hint=f"machine = {model.machines[0]!r}, or another disk model",
+            key="disk",
+        )
+    if len(disks) > model.limit:
+        raise UsageError(f"{len(disks)} disks: {shape.disk} carries {model.limit}", key="disk")
+    line = device(model.controller, {"id": "disks"}) if model.controller else []
+    for number, disk in enumerate(disks):
+        line += ["-blockdev", option(_overlay(disk, paths.overlay(number), f"disk{number}"))]
+        values: dict[str, str | int] = {"drive": f"disk{number}"}
+        places = {"n": number, "pair": number // 2, "half": number % 2}
+        values |= {key: value.format(**places) for key, value in model.options.items()}
+        # Index 0 is the kernel's, where QEMU loads one.
+        line += device(model.device, {**values, "bootindex": number + 1})
+    return line
+
+
+def _overlay(disk: Disk, overlay: Path, node: str) -> Options:
+    """The block graph: a throwaway overlay over the image, whose backing is named here and not by its header."""
+    return {
+        "driver": "qcow2",
+        "node-name": node,
+        # Flushes are lost on purpose: the overlay does not outlive the guest.
+        "cache": {"direct": False, "no-flush": True},
+        "file": {"driver": "file", "filename": overlay},
+        "backing": {
+            "driver": disk.format,
+            "read-only": True,
+            "file": {"driver": "file", "filename": disk.path},
+        },
+    }
+
+
+def _nics(spec: GuestSpec, paths: Paths) -> list[str]:
+    """The management NIC first, the wire second, each only if asked for."""
+    model = spec.shape.nic
+    if model not in NICS:
+        raise unknown("nic", model, NICS)
+    backends: dict[str, tuple[str, Options]] = {}
+    if spec.ssh_port is not None:
+        # restrict: a hostile guest reaches neither the host's own services nor the network beyond.
+        backends["mgmt"] = ("user", {"restrict": True, "hostfwd": f"tcp:127.0.0.1:0-:{spec.ssh_port}"})
+    if spec.wire:
+        ends = paths.wire
+        backends["wire"] = (
+            "dgram",
+            {"local": {"type": "unix", "path": ends.guest}, "remote": {"type": "unix", "path": ends.peer}},
+        )
+    line: list[str] = []
+    for number, (name, (kind, values)) in enumerate(backends.items()):
+        line += ["-netdev", option({"id": name, **values}, kind)]
+        # An empty ROM file: no PXE, which would cost seconds of every boot from disk.
+        line += device(NICS[model], {"netdev": name, "mac": mac(spec.name, number), "romfile": ""})
+    return line

@@ -1,0 +1,85 @@
+"""The device models that a shape may name, as data. Names are QEMU's own where they are not simpler.
+
+Which release has a driver for which model is the release's business (`releases/*.toml`), not this table's.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dfbuild.errors import UsageError
+
+MACHINES: Mapping[str, str] = {"q35": "q35", "pc": "pc", "pc-q35-": "q35", "pc-i440fx-": "pc"}
+"""Machine name, or the beginning of a versioned one, ▸ chipset family."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskModel:
+    """How a disk is attached: a device with `options`. They may use {n}, its number, {pair} and {half}, n by two.
+
+    `controller` is a device with the id `disks` that carries them all; `machines` are the chipset families that
+    can have it.
+    """
+
+    device: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    controller: str = ""
+    limit: int = 8
+    machines: tuple[str, ...] = ("q35", "pc")
+
+
+_SCSI = {"bus": "disks.0", "scsi-id": "{n}"}
+
+DISKS: Mapping[str, DiskModel] = {
+    "virtio-blk": DiskModel("virtio-blk-pci"),
+    "virtio-scsi": DiskModel("scsi-hd", _SCSI, "virtio-scsi-pci"),
+    "lsi53c895a": DiskModel("scsi-hd", _SCSI, "lsi53c895a", limit=7),
+    "am53c974": DiskModel("scsi-hd", _SCSI, "am53c974", limit=7),
+    "ahci": DiskModel("ide-hd", {"bus": "disks.{n}"}, "ich9-ahci", limit=6),
+    # Only the i440fx has the PIIX3 with its two IDE channels; the SATA controller of q35 speaks AHCI.
+    "ide": DiskModel("ide-hd", {"bus": "ide.{pair}", "unit": "{half}"}, limit=4, machines=("pc",)),
+    "nvme": DiskModel("nvme", {"serial": "disk{n}"}),
+}
+
+NICS: Mapping[str, str] = {
+    "virtio-net": "virtio-net-pci",
+    "e1000": "e1000",
+    "e1000e": "e1000e",
+    "i82557b": "i82557b",
+    "i82559er": "i82559er",
+    "ne2k_pci": "ne2k_pci",
+    "pcnet": "pcnet",
+    "rtl8139": "rtl8139",
+    "tulip": "tulip",
+    "vmxnet3": "vmxnet3",
+}
+"""NIC model ▸ QEMU device, all of them PCI."""
+
+CONSOLES: Mapping[str, tuple[tuple[str, Mapping[str, str]], ...]] = {
+    "serial": (("isa-serial", {"chardev": "console"}),),
+    "virtio": (("virtio-serial-pci", {}), ("virtconsole", {"chardev": "console"})),
+}
+"""Console kind ▸ devices and their options."""
+
+DEFAULT_CPU: Mapping[str, str] = {"kvm": "host", "tcg": "max"}
+"""Accelerator ▸ CPU model, for shapes that name none."""
+
+
+def unknown(kind: str, name: str, known: Mapping[str, object]) -> UsageError:
+    """The error for a `name` that is not among `known`, with the nearest one as hint."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return UsageError(
+        f"{kind} {name!r} is not known",
+        hint=f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(known)}",
+        key=kind,
+    )
+
+
+def family(machine: str) -> str:
+    """The chipset family of a machine, versioned names included; raises `UsageError`."""
+    for name, found in MACHINES.items():
+        if machine == name or (name.endswith("-") and machine.startswith(name)):
+            return found
+    raise unknown("machine", machine, MACHINES)

@@ -1,0 +1,279 @@
+"""A guest under QEMU: a bubblewrap sandbox, a console socket, QMP."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import stat
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfbuild import process
+from dfbuild.deadline import Deadline
+from dfbuild.errors import Cancelled, DeadlineExceeded, InfraError
+from dfbuild.guest.accel import Accel, for_shape
+from dfbuild.guest.argv import Paths, qemu_argv
+from dfbuild.guest.process import HypervisorProcess
+from dfbuild.guest.protocol import Exit, GuestSpec, State, WireEnds
+from dfbuild.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from dfbuild.guest.qmp import Qmp
+
+_SOCKET_PATH_LIMIT = 107
+_DRAIN_SECONDS = 2.0
+
+_FORWARD = re.compile(r"^\s*TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s", re.MULTILINE)
+# Of `info registers`: what says where a CPU is. Vector and FPU registers fill pages and say nothing here.
+_REGISTERS = re.compile(r"^(CPU#|[ER]IP|[ER]AX|[ER]SI|R8|R12|CR0|CR2).*$", re.MULTILINE)
+
+
+def forwarded_port(usernet: str) -> int:
+    """The host port out of the human monitor's `info usernet`; raises `InfraError` if there is none."""
+    found = _FORWARD.search(usernet)
+    if found is None:
+        raise InfraError("QEMU forwards no port", hint="the guest was made without a management network?")
+    return int(found[1])
+
+
+def shutdown_cause(events: Iterable[Mapping[str, Any]]) -> str:
+    """Why QEMU ended, out of its last QMP events; empty if it did not say."""
+    causes = [str(event["data"]["reason"]) for event in events if event["event"] == "SHUTDOWN"]
+    return causes[-1] if causes else ""
+
+
+def prepare_directory(directory: Path) -> None:
+    """Make the guest's directory, or refuse one in which others could have put things: `InfraError`."""
+    if not directory.is_absolute():
+        raise InfraError(f"the guest's directory must be absolute: {directory}")
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise InfraError(
+            f"{directory} must be a directory that only its owner can enter", hint=f"chmod 700 {directory}"
+        )
+    longest = max(len(os.fsencode(path)) for path in (Paths(directory).console, *_ends(directory)))
+    if longest > _SOCKET_PATH_LIMIT:
+        raise InfraError(
+            f"{directory} is too long a path for sockets by {longest - _SOCKET_PATH_LIMIT} bytes",
+            hint="unix(7) ends them at 107 bytes; use workspace.runtime_directory",
+        )
+
+
+def _listen(path: Path) -> socket.socket:
+    """A listening UNIX stream socket: bound before QEMU starts, so that QEMU finds it and no byte is lost."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(os.fspath(path))
+    listener.listen(1)
+    return listener
+
+
+def _ends(directory: Path) -> tuple[Path, Path]:
+    ends = Paths(directory).wire
+    return ends.guest, ends.peer
+
+
+class QemuGuest:
+    """See `guest.protocol.Guest`. Any thread may call; `start` once."""
+
+    def __init__(self, spec: GuestSpec, accel: Accel) -> None:
+        self.spec = spec
+        self._wanted = accel
+        self._accel = for_shape(spec.shape, accel)
+        self._paths = Paths(spec.directory)
+        self._argv = qemu_argv(spec, self._accel.name)
+        self._lock = threading.Lock()
+        self._state = State.NEW
+        self._process: HypervisorProcess | None = None
+        self._qmp: Qmp | None = None
+        self._exit: Exit | None = None
+        self._rung = "guest"
+        self._running_accel = ""
+        self._address: tuple[str, int] | None = None
+
+    @property
+    def state(self) -> State:
+        if self._state in (State.RUNNING, State.PAUSED) and self._process is not None and not self._process.alive:
+            return State.ENDED
+        return self._state
+
+    @property
+    def accel(self) -> str:
+        if not self._running_accel:
+            raise InfraError(f"guest {self.spec.name} was not started: its accelerator is not known yet")
+        return self._running_accel
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise InfraError(f"guest {self.spec.name} was not started: it has no process")
+        return self._process.pid
+
+    def command(self) -> list[str]:
+        return list(self._argv)
+
+    def wire_ends(self) -> WireEnds:
+        if not self.spec.wire:
+            raise InfraError(f"guest {self.spec.name} has no wire")
+        return self._paths.wire
+
+    # ── power on ────────────────────────────────────────────────────────────────────────────────────────────────
+    def start(self, deadline: Deadline) -> socket.socket:
+        with self._lock:
+            if self._state is not State.NEW:
+                raise InfraError(f"guest {self.spec.name} was started before: a guest starts once")
+            self._state = State.ENDED  # until it runs
+        if self._accel.name == "kvm" and self._wanted.name != "kvm":
+            raise InfraError(
+                f"shape {self.spec.shape.name} asks for KVM, which does not work here: {self._wanted.reason}",
+                hint='set accel = "auto"',
+            )
+        prepare_directory(self.spec.directory)
+        self._make_overlays(deadline)
+        with contextlib.ExitStack() as listeners, contextlib.ExitStack() as undo:
+            console_listener = listeners.enter_context(_listen(self._paths.console))
+            qmp_listener = listeners.enter_context(_listen(self._paths.qmp))
+            hypervisor = HypervisorProcess(self._sandbox().argv(self._argv), self._paths.log)
+            undo.callback(hypervisor.kill)
+            # While QEMU starts: this import is slow.
+            from dfbuild.guest.qmp import Qmp, QmpGone
+
+            qmp_connection = undo.enter_context(hypervisor.accept(qmp_listener, deadline))
+            console = undo.enter_context(hypervisor.accept(console_listener, deadline))
+            try:
+                qmp = Qmp(qmp_connection, deadline)
+                self._running_accel = "kvm" if qmp.execute("query-kvm", deadline)["enabled"] else "tcg"
+                qmp.execute("cont", deadline)
+            except QmpGone as error:
+                raise hypervisor.early_death() from error
+            self._process, self._qmp, self._state = hypervisor, qmp, State.RUNNING
+            undo.pop_all()
+        return console
+
+    def _make_overlays(self, deadline: Deadline) -> None:
+        """A qcow2 overlay for every disk; what it lies over is only ever read."""
+        for number, disk in enumerate(self.spec.media.disks):
+            overlay = self._paths.overlay(number)
+            argv = [
+                "qemu-img",
+                "create",
+                "-q",
+                "-f",
+                "qcow2",
+                "-b",
+                str(disk.path),
+                "-F",
+                disk.format,
+                str(overlay),
+            ]
+            done = process.run(self._sandbox().argv(argv), deadline)
+            if done.status != 0:
+                raise InfraError(f"no overlay over {disk.path}: {done.output.strip()}")
+
+    def _sandbox(self) -> Sandbox:
+        media = self.spec.media
+        inputs = [path for path in (media.kernel, media.initrd, *(disk.path for disk in media.disks)) if path]
+        for path in inputs:
+            if not path.is_file():
+                raise InfraError(f"{path} is not there: guest {self.spec.name} has nothing to boot from")
+        return Sandbox(
+            writable=(self.spec.directory,),
+            readable=tuple(inputs),
+            # Forwarded ports lie on the host's loopback. The wire needs no network: its sockets have paths.
+            network=self.spec.ssh_port is not None,
+            devices=(Path("/dev/kvm"),) if self._accel.name == "kvm" else (),
+        )
+
+    # ── while it runs ───────────────────────────────────────────────────────────────────────────────────────────
+    def ssh_address(self, deadline: Deadline) -> tuple[str, int]:
+        if self.spec.ssh_port is None:
+            raise InfraError(f"guest {self.spec.name} has no management network")
+        if self._address is None:
+            self._address = ("127.0.0.1", forwarded_port(self._monitor().human("info usernet", deadline)))
+        return self._address
+
+    def pause(self, deadline: Deadline) -> None:
+        self._monitor(State.RUNNING).execute("stop", deadline)
+        self._state = State.PAUSED
+
+    def resume(self, deadline: Deadline) -> None:
+        self._monitor(State.PAUSED).execute("cont", deadline)
+        self._state = State.RUNNING
+
+    def reset(self, deadline: Deadline) -> None:
+        qmp = self._monitor()
+        # A reset by the guest ends QEMU (-no-reboot), so that a boot loop is seen; one from here does not.
+        qmp.execute("set-action", deadline, reboot="reset")
+        qmp.execute("system_reset", deadline)
+        qmp.execute("set-action", deadline, reboot="shutdown")
+
+    def power_button(self, deadline: Deadline) -> None:
+        self._monitor(State.RUNNING).execute("system_powerdown", deadline)
+
+    def diagnose(self, deadline: Deadline) -> str:
+        qmp = self._monitor()
+        status = qmp.execute("query-status", deadline)
+        cpus = qmp.execute("query-cpus-fast", deadline)
+        registers = qmp.human("info registers -a", deadline)
+        lines = [
+            f"status: {status['status']}",
+            *(f"cpu {cpu['cpu-index']}: host thread {cpu['thread-id']}" for cpu in cpus),
+            *(found[0].rstrip() for found in _REGISTERS.finditer(registers)),
+            *(f"event: {event['event']} {event.get('data', '')}".rstrip() for event in qmp.events[-8:]),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _monitor(self, *states: State) -> Qmp:
+        """The QMP connection, if the guest is in one of `states` (default: it is up)."""
+        wanted = states or (State.RUNNING, State.PAUSED)
+        state = self.state
+        if state not in wanted or self._qmp is None:
+            raise InfraError(f"guest {self.spec.name} is {state}, not {' or '.join(wanted)}")
+        return self._qmp
+
+    # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────
+    def wait(self, deadline: Deadline) -> Exit:
+        if self._process is None:
+            raise InfraError(f"guest {self.spec.name} was not started: it cannot end")
+        if self._exit is not None:
+            return self._exit
+        return self._conclude(self._process.wait(deadline))
+
+    def stop(self, deadline: Deadline) -> Exit:
+        hypervisor, qmp = self._process, self._qmp
+        if self._exit is not None:
+            return self._exit
+        if hypervisor is None or qmp is None:
+            self._state, self._exit = State.ENDED, Exit(0, "quit")
+            return self._exit
+        rungs: tuple[tuple[str, Callable[[], object]], ...] = (
+            ("quit", lambda: qmp.post("quit")),
+            ("terminate", hypervisor.terminate),
+        )
+        for number, (rung, push) in enumerate(rungs):
+            if not hypervisor.alive:
+                break
+            share = deadline.sooner(deadline.remaining() / (3 - number))
+            self._rung = rung
+            push()
+            with contextlib.suppress(DeadlineExceeded, Cancelled):
+                return self._conclude(hypervisor.wait(share))
+        else:
+            self._rung = "kill"
+        return self._conclude(hypervisor.kill())
+
+    def _conclude(self, status: int) -> Exit:
+        """Record the end, once; the process is gone by now."""
+        with self._lock:
+            if self._exit is None:
+                assert self._process is not None and self._qmp is not None
+                # The peer is dead: its last words are in the socket's buffer already.
+                self._qmp.drain(Deadline.after(_DRAIN_SECONDS))
+                self._exit = Exit(status, self._rung, self._process.stderr(), shutdown_cause(self._qmp.events))
+                self._state = State.ENDED
+            return self._exit

@@ -1,0 +1,143 @@
+"""QMP for threads: qemu.qmp's asyncio client in one loop thread, behind calls that wait under a `Deadline`.
+
+Importing this costs a tenth of a second (asyncio): import it where a guest is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from qemu.qmp import (
+    ConnectError,
+    ExecInterruptedError,
+    ExecuteError,
+    Message,
+    QMPClient,
+    QMPError,
+    Runstate,
+    StateError,
+)
+
+from dfbuild.deadline import Deadline
+from dfbuild.errors import InfraError
+
+T = TypeVar("T")
+
+# A hostile guest can cause events for ever; the last ones tell how it ended.
+_EVENTS_KEPT = 256
+
+
+class QmpRefused(InfraError):
+    """QEMU answered a command with an error."""
+
+
+class QmpGone(InfraError):
+    """The connection is gone: QEMU has ended or is about to."""
+
+
+class _Loop:
+    """An asyncio loop in a daemon thread that is started at the first call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="dfbuild-qmp", daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def forget(self) -> None:
+        """In a forked child there is no thread: start a new one when it is needed."""
+        self.__init__()  # type: ignore[misc]
+
+
+_LOOP = _Loop()
+os.register_at_fork(after_in_child=_LOOP.forget)
+
+
+class Qmp:
+    """A negotiated QMP connection. Any thread may call; calls pending when QEMU dies fail at once."""
+
+    def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
+        """Negotiate over `connection`, which is taken over. Raises `QmpGone` if QEMU hangs up."""
+        connection.setblocking(False)
+        self._client = QMPClient("guest")
+        self._client.events.event_filter = self._record
+        self._events: collections.deque[Message] = collections.deque(maxlen=_EVENTS_KEPT)
+        _result(_LOOP.submit(self._client.connect(connection)), deadline, "QEMU's QMP greeting")
+        self._ended = _LOOP.submit(self._serve())
+
+    def execute(self, command: str, deadline: Deadline, **arguments: object) -> Any:
+        """Run a QMP command and return what it returns; underscores in argument names become hyphens.
+
+        Raises `QmpRefused`, `QmpGone`, and as `Deadline.check` does; a late answer is then dropped.
+        """
+        return _result(self.post(command, **arguments), deadline, f"QMP {command}")
+
+    def post(self, command: str, **arguments: object) -> Future[object]:
+        """Send a command without waiting."""
+        named = {name.replace("_", "-"): value for name, value in arguments.items()}
+        return _LOOP.submit(self._client.execute(command, named or None))
+
+    def human(self, command: str, deadline: Deadline) -> str:
+        """Run a command of the human monitor, for what QMP does not tell."""
+        return str(self.execute("human-monitor-command", deadline, command_line=command))
+
+    @property
+    def events(self) -> tuple[Message, ...]:
+        """The last events, oldest first."""
+        return tuple(self._events.copy())
+
+    def drain(self, deadline: Deadline) -> None:
+        """After QEMU's end: wait until its last events have been read."""
+        _result(self._ended, deadline, "the end of the QMP connection")
+
+    def close(self, deadline: Deadline) -> None:
+        """Hang up. Idempotent."""
+        if not self._ended.done():
+            _result(_LOOP.submit(self._hang_up()), deadline, "the end of the QMP connection")
+
+    def _record(self, event: Message) -> bool:
+        """Called in the loop thread for every event; False keeps it out of the library's own endless queue."""
+        self._events.append(event)
+        return False
+
+    async def _serve(self) -> None:
+        """Wait for the connection's end and clean up behind it."""
+        while self._client.runstate is Runstate.RUNNING:
+            await self._client.runstate_changed()
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        with contextlib.suppress(EOFError, OSError, QMPError):
+            await self._client.disconnect()
+
+
+def _result(future: Future[T], deadline: Deadline, what: str) -> T:
+    """The future's result or its error in dfbuild's words, under `deadline` and its cancellation."""
+    changed = threading.Condition()
+
+    def notify(_: object) -> None:
+        with changed:
+            changed.notify_all()
+
+    future.add_done_callback(notify)
+    with changed:
+        deadline.wait(changed, future.done, what)
+    try:
+        return future.result()
+    except ExecuteError as error:
+        raise QmpRefused(f"{what}: {error}") from error
+    except (ConnectError, ExecInterruptedError, StateError) as error:
+        raise QmpGone(f"{what}: QEMU hung up") from error
