@@ -1,0 +1,106 @@
+"""Transcripts come back as they were written, with the time of every byte."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dfbuild.console import transcript
+from dfbuild.console.transcript import LINE_LIMIT, Recorder, Times, excerpt, read, render
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "console.log"
+
+
+def record(log: Path, *chunks: bytes) -> None:
+    recorder = Recorder(log, time.monotonic())
+    for chunk in chunks:
+        recorder.append(chunk)
+    recorder.close()
+
+
+def clock(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
+    """Make the recorder's clocks tell these times after power-on, one after the other."""
+    ticks = [int(s * 1e9) for s in seconds]
+    mono, wall = itertools.chain(ticks), itertools.chain(ticks)
+    monkeypatch.setattr(transcript.time, "monotonic_ns", lambda: next(mono))
+    monkeypatch.setattr(transcript.time, "time_ns", lambda: 1_600_000_000 * 10**9 + next(wall))
+
+
+@given(chunks=st.lists(st.binary(min_size=1, max_size=50), max_size=20))
+def test_bytes_are_kept_as_they_came(tmp_path_factory: pytest.TempPathFactory, chunks: list[bytes]) -> None:
+    log = tmp_path_factory.mktemp("transcript") / "console.log"
+    record(log, *chunks)
+    assert log.read_bytes() == b"".join(chunks)
+    assert read(log, 3, 5) == b"".join(chunks)[3:8]
+
+
+def test_every_byte_has_its_time(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock(monkeypatch, 0.0, 1.5, 2.25)
+    recorder = Recorder(log, 0.0)
+    recorder.append(b"one\n")
+    recorder.append(b"two\n")
+    recorder.close()
+    times = Times(log)
+    assert [times.at(offset).seconds for offset in (0, 3, 4, 7)] == [1.5, 1.5, 2.25, 2.25]
+    assert times.at(5).wall == pytest.approx(1_600_000_002.25)
+    assert [str(line) for line in render(log)] == ["[     1.500] one", "[     2.250] two"]
+    assert [line.clock for line in render(log, 4)] == ["2020-09-13T12:26:42.250+00:00"]
+
+
+def test_chunks_within_a_millisecond_share_a_record(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Five appends; the wall clock is asked only for those that get a record.
+    clock(monkeypatch, 0.0, 1.0, 1.0002, 1.0004, 1.002, 1.0021)
+    recorder = Recorder(log, 0.0)
+    for byte in b"abcde":
+        recorder.append(bytes([byte]))
+    recorder.close()
+    assert transcript.times_path(log).stat().st_size == 24 * 3
+    assert [round(Times(log).at(offset).seconds, 4) for offset in range(5)] == [1.0, 1.0, 1.0, 1.002, 1.002]
+
+
+def test_a_half_written_record_is_ignored(log: Path) -> None:
+    record(log, b"something\n")
+    index = transcript.times_path(log)
+    index.write_bytes(index.read_bytes() + b"\x01\x02")
+    assert [line.text for line in render(log)] == ["something"]
+
+
+def test_a_transcript_without_index_is_still_shown(log: Path) -> None:
+    log.write_bytes(b"a\r\nb")
+    assert [line.text for line in render(log)] == ["a", "b"]
+
+
+def test_rendering_is_safe_and_bounded(log: Path) -> None:
+    record(log, b"\x1b[31mred\r\n", b"x" * (3 * LINE_LIMIT), b"\nend")
+    lines = list(render(log))
+    assert lines[0].text == "\\x1b[31mred"
+    assert max(len(line.text) for line in lines) <= LINE_LIMIT
+    assert lines[-1].text == "end"
+    assert "".join(line.text for line in lines[1:-1]) == "x" * (3 * LINE_LIMIT)
+
+
+def test_rendering_a_span(log: Path) -> None:
+    record(log, b"one\ntwo\nthree\n")
+    assert [line.text for line in render(log, 4, 8)] == ["two"]
+    assert [(line.offset, line.text) for line in render(log, 2, 6)] == [(2, "e"), (4, "tw")]
+
+
+def test_excerpt_around_a_line(log: Path) -> None:
+    record(log, b"".join(b"line %d\r\n" % n for n in range(100)))
+    offset = log.read_bytes().index(b"line 50")
+    assert excerpt(log, offset, before=2, after=1) == "line 48\nline 49\nline 50\nline 51"
+    assert excerpt(log, offset, after=0) == "line 50"
+    assert excerpt(log, 0, before=5, after=0) == "line 0"
+
+
+def test_an_excerpt_is_bounded(log: Path) -> None:
+    record(log, b"y" * 100_000)
+    assert len(excerpt(log, 50_000, before=3, limit=1000)) <= 1000
