@@ -91,7 +91,7 @@ class Attached:
         self.gone = ""
         self._report = report
         self._marked = ""
-        self._unused: tuple[str, ...] = ()
+        self.unused: tuple[str, ...] = ()
 
     @classmethod
     def attach(cls, config: pytest.Config) -> Attached:
@@ -130,7 +130,7 @@ class Attached:
             if check in records:
                 raise pytest.UsageError(f"two checks are called {check!r}; the second one is {item.nodeid}")
             records[check] = item.stash[RECORD] = Record(check, *expectation(self.release, check, cell))
-        self._unused = unused(self.release.expect, records)
+        self.unused = unused(self.release.expect, records)
         glob = config.getoption("dfbuild_check")
         if glob is not None:
             left_out = [item for item in items if not fnmatchcase(item.stash[RECORD].check, glob)]
@@ -194,7 +194,7 @@ class Attached:
         self._report(EndEvent(self.gone))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        for glob in self._unused:
+        for glob in self.unused:
             terminalreporter.write_line(f"dfbuild: the release expects something of {glob!r}, which is no check")
 
     @pytest.hookimpl(trylast=True)

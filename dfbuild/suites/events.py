@@ -56,7 +56,7 @@ def encode(event: AnyEvent) -> bytes:
             data = {"event": "result", "result": _results().dump_python(result, mode="python")}
         case EndEvent(gone):
             data = {"event": "end", "gone": gone}
-    return json.dumps(data, ensure_ascii=True).encode() + b"\n"
+    return json.dumps(data, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
 def decode(line: bytes) -> AnyEvent:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dfbuild.deadline import Deadline
-from dfbuild.shell import ShellLost
+from dfbuild.shell.errors import ShellLost
 from dfbuild.shell.protocol import Answer, Shell
 
 _T = TypeVar("_T")

@@ -1,12 +1,12 @@
 /*
- * netserve ADDRESS PORT SECONDS: TCP services in the background, for so long at most.
+ * netserve ADDRESS SECONDS: TCP services in the background, for so long at most.
  *
- *   PORT      echo      sends back what it gets
- *   PORT + 1  discard   reads and forgets
- *   PORT + 2  stall     never reads, and has a small receive buffer
- *   PORT + 3  status    says the counters below as `key=value` lines, and closes
+ *   echo      sends back what it gets
+ *   discard   reads and forgets
+ *   stall     never reads, and has a small receive buffer
+ *   status    says the counters below as `key=value` lines, and closes
  *
- * Prints its process number, and returns when all ports are open. The counters:
+ * Prints its process number and the services' ports in this order, once they are open. The counters:
  *
  *   accepted, bytes, resets   of echo, discard and stall, in this order
  *   refused                   connections for which there was no room
@@ -43,26 +43,28 @@ static void unblock(int fd)
         die("fcntl");
 }
 
-static int listener(const char *address, int port, int service)
+/* A listening socket on a port that the system chooses; what ran here before can't be in the way. */
+static int listener(const char *address, int service, int *port)
 {
     struct sockaddr_in at;
-    int on = 1, small = SMALL;
+    socklen_t size = sizeof(at);
+    int small = SMALL;
     int fd = socket(AF_INET, SOCK_STREAM, 0);
 
     if (fd < 0)
         die("socket");
     memset(&at, 0, sizeof(at));
     at.sin_family = AF_INET;
-    at.sin_port = htons((unsigned short)port);
     at.sin_addr.s_addr = inet_addr(address);
-    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0)
-        die("SO_REUSEADDR");
     if (strcmp(names[service], "stall") == 0 && setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)) != 0)
         die("SO_RCVBUF");
     if (bind(fd, (struct sockaddr *)&at, sizeof(at)) != 0)
         die("bind");
     if (listen(fd, 256) != 0)
         die("listen");
+    if (getsockname(fd, (struct sockaddr *)&at, &size) != 0)
+        die("getsockname");
+    *port = ntohs(at.sin_port);
     unblock(fd);
     return fd;
 }
@@ -172,10 +174,10 @@ int main(int argc, char **argv)
 {
     struct rlimit files;
     pid_t child;
-    int i, sink;
+    int ports[SERVICES], i, sink;
 
-    if (argc != 4) {
-        fprintf(stderr, "usage: netserve ADDRESS PORT SECONDS\n");
+    if (argc != 3) {
+        fprintf(stderr, "usage: netserve ADDRESS SECONDS\n");
         return 2;
     }
     if (getrlimit(RLIMIT_NOFILE, &files) != 0)
@@ -184,19 +186,19 @@ int main(int argc, char **argv)
     setrlimit(RLIMIT_NOFILE, &files);
     signal(SIGPIPE, SIG_IGN);
     for (i = 0; i < SERVICES; i++) {
-        polls[i].fd = listener(argv[1], atoi(argv[2]) + i, i);
+        polls[i].fd = listener(argv[1], i, &ports[i]);
         polls[i].events = POLLIN;
     }
     child = fork();
     if (child < 0)
         die("fork");
     if (child > 0) {
-        printf("pid=%ld\n", (long)child);
+        printf("pid=%ld\nports=%d %d %d %d\n", (long)child, ports[0], ports[1], ports[2], ports[3]);
         finish();
     }
     /* Whoever started it must not have to wait for it: let go of the terminal and of the pipes. */
     setsid();
-    alarm(atoi(argv[3]));
+    alarm(atoi(argv[2]));
     sink = open("/dev/null", O_RDWR);
     if (sink < 0 || dup2(sink, 0) < 0 || dup2(sink, 1) < 0 || dup2(sink, 2) < 0)
         return 2;

@@ -1,0 +1,58 @@
+"""Whether numbers can be foreseen by someone who saw the ones before. Pure, and exact enough without tables.
+
+Every test errs on the side of "random": a sound generator fails one of them less than once in `RARE`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+
+RARE = 1_000_000
+LARGEST_SHARE = 0.25
+"""Of the steps from one number to the next, that may be the same."""
+
+
+def p_uniform(values: Sequence[int], low: int, high: int) -> float:
+    """At most how probable it is that numbers spread evenly over `low`…`high` lie as unevenly as these.
+
+    The Dvoretzky-Kiefer-Wolfowitz inequality over the Kolmogorov-Smirnov distance (Massart 1990).
+    """
+    count, width = len(values), high - low + 1
+    distance = 0.0
+    for rank, value in enumerate(sorted(values)):
+        share = (value - low + 0.5) / width
+        distance = max(distance, (rank + 1) / count - share, share - rank / count)
+    return min(1.0, 2 * math.exp(-2 * count * distance**2))
+
+
+def p_order(values: Sequence[int]) -> float:
+    """How probable it is that independent numbers go up as often, or as seldom, as these (normal approximation).
+
+    Ascents of a random order of n have the mean (n-1)/2 and the variance (n+1)/12.
+    """
+    count = len(values)
+    ascents = sum(b > a for a, b in pairwise(values))
+    return math.erfc(abs(ascents - (count - 1) / 2) / math.sqrt((count + 1) / 12) / math.sqrt(2))
+
+
+def common_step(values: Sequence[int], modulus: int) -> tuple[int, float]:
+    """The step that occurs most often between neighbours, and its share of all."""
+    steps = Counter((b - a) % modulus for a, b in pairwise(values))
+    step, count = steps.most_common(1)[0]
+    return step, count / (len(values) - 1)
+
+
+def patterns(values: Sequence[int], low: int, high: int) -> list[str]:
+    """What gives `values` away, which ought to be random over `low`…`high`: nothing, if all is well."""
+    found = []
+    step, share = common_step(values, high - low + 1)
+    if share > LARGEST_SHARE:
+        found.append(f"{share:.0%} of the steps are {step}")
+    if (p := p_order(values)) * RARE < 1:
+        found.append(f"they go up or down too steadily (p={p:.1e})")
+    if (p := p_uniform(values, low, high)) * RARE < 1:
+        found.append(f"they do not fill {low} to {high} (p={p:.1e})")
+    return found

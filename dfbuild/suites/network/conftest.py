@@ -1,0 +1,119 @@
+"""The other host on the wire, the guest's services, and what was seen of the guest's own connections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from dfbuild.deadline import Deadline
+from dfbuild.errors import InfraError
+from dfbuild.releases import Release
+from dfbuild.releases.schema import Wire
+from dfbuild.shell.protocol import Answer, Shell
+from dfbuild.suites.probe import ProbeError, Probes, Report, parse
+from dfbuild.wire import Conversation, Link, Peer
+from dfbuild.wire.frames import Segment
+
+LIFETIME = 600
+"""Seconds that the services run if nobody ends them."""
+
+DIALS = 64
+DIAL_PORT = 20000
+"""The peer's first port for connections from the guest to as many ports; the next 64 for those to one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The guest's TCP services (see `probes/netserve.c`) and the peer that talks to them."""
+
+    peer: Peer
+    address: str
+    ports: dict[str, int]
+
+    def connect(self, service: str, deadline: Deadline) -> Conversation:
+        """An established connection to `echo`, `discard`, `stall` or `status`."""
+        return self.peer.connect(self.address, self.ports[service], deadline)
+
+    def start(self, service: str) -> Conversation:
+        """The beginning of a connection."""
+        return self.peer.start(self.address, self.ports[service])
+
+    def status(self, deadline: Deadline) -> Report:
+        """The counters, asked for over the wire."""
+        with self.connect("status", deadline) as conversation:
+            return parse("netserve", Answer("status", 0, conversation.read_all(deadline)))
+
+    def count(self, counter: str, service: str, deadline: Deadline) -> int:
+        """`accepted`, `bytes` or `resets` of a service so far."""
+        values = self.status(deadline).integers(counter, 3)
+        return values[("echo", "discard", "stall").index(service)]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """First segments of connections that the guest made one after the other."""
+
+    syns: tuple[Segment, ...]
+
+    @property
+    def ports(self) -> list[int]:
+        return [syn.flow.source_port for syn in self.syns]
+
+
+@pytest.fixture(scope="session")
+def network(release: Release) -> Wire:
+    """What the release says about the wire."""
+    if release.wire is None:
+        raise InfraError(f"nothing is known about the wire of {release.name}", hint="its TOML needs a [wire] part")
+    return release.wire
+
+
+@pytest.fixture(scope="session")
+def peer(wire: Link, shell: Shell, network: Wire, suites_deadline: Deadline) -> Iterator[Peer]:
+    """The host at the other end of the wire; the guest's interface is configured."""
+    command = network.configure.format(address=network.guest_address, prefix=network.prefix)
+    answer = shell.run(command, suites_deadline.sooner(20, what="the wire interface"))
+    if answer.status != 0:
+        raise ProbeError(f"{answer.command!r} ended with status {answer.status}: {answer.text[-300:]}")
+    with Peer(wire, network.peer_address) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def services(
+    peer: Peer, network: Wire, probe: Probes, shell: Shell, suites_deadline: Deadline
+) -> Iterator[Services]:
+    """The guest's services; the process that gives them ends with the session."""
+    report = probe("netserve", network.guest_address, LIFETIME)
+    (pid,) = report.integers("pid", 1)
+    ports = dict(zip(("echo", "discard", "stall", "status"), report.integers("ports", 4), strict=True))
+    yield Services(peer, network.guest_address, ports)
+    shell.run(f"kill {pid}", suites_deadline.sooner(20, what="the end of netserve"))
+
+
+@pytest.fixture(scope="session")
+def dialled(peer: Peer, network: Wire, probe: Probes) -> Dialled:
+    """Connections of the guest to as many ports of the peer."""
+    return _dial(peer, network, probe, DIAL_PORT, DIALS)
+
+
+@pytest.fixture(scope="session")
+def dialled_again(peer: Peer, network: Wire, probe: Probes) -> Dialled:
+    """Connections of the guest to one port of the peer."""
+    return _dial(peer, network, probe, DIAL_PORT + DIALS, 1)
+
+
+def _dial(peer: Peer, network: Wire, probe: Probes, port: int, ports: int) -> Dialled:
+    listeners = [peer.listen(port + number) for number in range(ports)]
+    for listener in listeners:
+        listener.syns.clear()
+    report = probe("netdial", network.peer_address, port, DIALS, ports)
+    if report["refused"] != "0":
+        raise ProbeError(f"{report['refused']} of the guest's {DIALS} connections failed")
+    # Each port has its own list, in order; the guest goes round the ports.
+    syns = tuple(listeners[number % ports].syns[number // ports] for number in range(DIALS))
+    if [syn.flow.source_port for syn in syns] != list(report.integers("local", DIALS)):
+        raise ProbeError(f"the guest says {report['local']}, the wire {[str(syn) for syn in syns]}")
+    return Dialled(syns)

@@ -1,0 +1,168 @@
+"""Segments forged in the name of the other end: which of them end a connection (Watson 2004, RFC 5961).
+
+L is the number that the guest expects next, W the window that it last advertised. No window scaling is offered, so
+both are exactly what its last segment says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from dfbuild.deadline import Deadline
+from dfbuild.suites.network.conftest import Services
+from dfbuild.wire import Conversation
+from dfbuild.wire.frames import Flag, Segment, encode_unreachable
+from dfbuild.wire.sequence import advance
+
+Fact = Callable[[str, object], None]
+
+QUESTION = b"are you there?"
+SWEEP = 64
+"""Windows on either side of the right one that a blind sweep goes over."""
+
+HOST_UNREACHABLE, PORT_UNREACHABLE = 1, 3
+
+
+@pytest.fixture
+def echo(services: Services, deadline: Deadline) -> Iterator[Conversation]:
+    """A connection that has carried something both ways, and is idle now."""
+    with services.connect("echo", deadline) as conversation:
+        if not survives(conversation, deadline):
+            raise RuntimeError("the connection did not even last until something was forged")
+        conversation.connection.received.clear()
+        yield conversation
+
+
+def survives(conversation: Conversation, deadline: Deadline) -> bool:
+    """Whether the connection still carries data. Frames keep their order: what was forged before has been judged."""
+    conversation.send(QUESTION)
+    conversation.wait(lambda c: c.ended or len(c.incoming) >= len(QUESTION), deadline, "an echo or a reset")
+    return not conversation.connection.ended and conversation.read(len(QUESTION), deadline) == QUESTION
+
+
+def forge(services: Services, conversation: Conversation, flags: Flag, offset: int) -> int:
+    """Send a segment at L + `offset`; returns L."""
+    expected = conversation.connection.send_base
+    services.peer.inject(Segment(conversation.flow, flags, advance(expected, offset)))
+    return expected
+
+
+def offset_of(where: str, window: int) -> int:
+    """The offset from L of a place in sequence space that has a name."""
+    return {
+        "exact": 0,
+        "next": 1,
+        "middle": window // 2,
+        "last": window - 1,
+        "edge": window,
+        "beyond": window + 1,
+        "before": -1,
+        "far": 1 << 31,
+    }[where]
+
+
+def challenged(conversation: Conversation, expected: int) -> bool:
+    """Whether the guest answered what was forged with an empty acknowledgement that says where it really is."""
+    return any(
+        segment.flags == Flag.ACK and segment.ack == expected and not segment.payload
+        for segment in conversation.connection.received
+    )
+
+
+def test_rst_exact(echo: Conversation, services: Services, deadline: Deadline) -> None:
+    """A reset at L, which only the other end can know, ends the connection, and the program hears of it."""
+    before = services.count("resets", "echo", deadline)
+    forge(services, echo, Flag.RST, 0)
+    assert not survives(echo, deadline), "the connection goes on after a right reset"
+    resets = services.count("resets", "echo", deadline) - before
+    assert resets == 1, f"the guest's server saw {resets} resets"
+
+
+@pytest.mark.parametrize("where", ["next", "middle", "last"])
+def test_rst_in_window(where: str, echo: Conversation, services: Services, fact: Fact, deadline: Deadline) -> None:
+    """A reset that only hits the window is no proof of who sent it: the connection survives."""
+    window = echo.connection.window
+    fact("window", window)
+    forge(services, echo, Flag.RST, offset_of(where, window))
+    assert survives(echo, deadline), (
+        f"a reset {offset_of(where, window)} bytes into the window of {window} is taken"
+    )
+
+
+def test_rst_challenged(echo: Conversation, services: Services, deadline: Deadline) -> None:
+    """A reset that only hits the window is answered: the other end, if it means it, then sends the right one."""
+    expected = forge(services, echo, Flag.RST, 1)
+    survives(echo, deadline)
+    assert challenged(echo, expected), f"no challenge among {[str(s) for s in echo.connection.received]}"
+
+
+@pytest.mark.parametrize("where", ["edge", "beyond", "before", "far"])
+def test_rst_outside(where: str, echo: Conversation, services: Services, deadline: Deadline) -> None:
+    """A reset outside of the window is ignored."""
+    window = echo.connection.window
+    forge(services, echo, Flag.RST, offset_of(where, window))
+    assert survives(echo, deadline), f"a reset {offset_of(where, window)} from L is taken; the window is {window}"
+
+
+def test_rst_zero_window(services: Services, deadline: Deadline) -> None:
+    """A right reset is taken even while the window is closed."""
+    with services.connect("stall", deadline) as conversation:
+        conversation.send(bytes(1 << 20))
+        conversation.wait(lambda c: c.window == 0, deadline, "the window to close")
+        # A byte that does not fit makes the guest speak: where it stands, or that there is no connection.
+        conversation.connection.received.clear()
+        forge(services, conversation, Flag.RST, 0)
+        probe = Segment(
+            conversation.flow,
+            Flag.ACK | Flag.PSH,
+            conversation.connection.send_base,
+            conversation.connection.receive_next,
+            65535,
+            b"?",
+        )
+        services.peer.inject(probe)
+        conversation.wait(lambda c: bool(c.received), deadline, "an answer")
+        answer = conversation.connection.received[0]
+        assert answer.flags & Flag.RST, f"the connection goes on after a right reset: {answer}"
+
+
+@pytest.mark.parametrize("where", ["next", "middle", "last"])
+def test_syn_in_window(where: str, echo: Conversation, services: Services, deadline: Deadline) -> None:
+    """A SYN in the window is as good as a reset to somebody who forges it: the connection survives it too."""
+    window = echo.connection.window
+    forge(services, echo, Flag.SYN, offset_of(where, window))
+    assert survives(echo, deadline), f"a SYN {offset_of(where, window)} bytes into the window of {window} is taken"
+
+
+def test_syn_challenged(echo: Conversation, services: Services, deadline: Deadline) -> None:
+    """A SYN on a connection is answered with where the guest really is."""
+    expected = forge(services, echo, Flag.SYN, 1)
+    survives(echo, deadline)
+    assert challenged(echo, expected), f"no challenge among {[str(s) for s in echo.connection.received]}"
+
+
+def test_syn_outside(echo: Conversation, services: Services, deadline: Deadline) -> None:
+    """A SYN before the window does nothing."""
+    forge(services, echo, Flag.SYN, -1)
+    assert survives(echo, deadline), "a SYN just before the window ends the connection"
+
+
+def test_rst_sweep(echo: Conversation, services: Services, fact: Fact, deadline: Deadline) -> None:
+    """Resets a window apart, as somebody would send them who knows the ports but not L."""
+    window = echo.connection.window
+    fact("segments", 2 * SWEEP)
+    fact("for-all", -(-(1 << 32) // window))
+    for number in range(-SWEEP, SWEEP):
+        forge(services, echo, Flag.RST, number * window + window // 2)
+    assert survives(echo, deadline), f"one of {2 * SWEEP} resets, each a window of {window} apart, is taken"
+
+
+@pytest.mark.parametrize("code", [HOST_UNREACHABLE, PORT_UNREACHABLE], ids=["host", "port"])
+def test_unreachable(code: int, echo: Conversation, services: Services, deadline: Deadline) -> None:
+    """An ICMP message that quotes an established connection is a hint, not an order (RFC 5927, 5.2)."""
+    peer, flow = services.peer, echo.flow
+    quoted = Segment(flow.reverse, Flag.ACK, echo.connection.receive_next)
+    peer.inject_frame(encode_unreachable(quoted, code, flow.source, peer.mac, peer.mac_of(flow.target)))
+    assert survives(echo, deadline), f"an ICMP unreachable of code {code} ends the connection"

@@ -1,0 +1,333 @@
+"""The plugin on a guest that is only played: which checks run, what becomes of them, and how a guest dies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dfbuild.console.protocol import ConsoleClosed
+from dfbuild.deadline import Deadline
+from dfbuild.errors import GuestCrashed
+from dfbuild.model import Cell, CheckResult, CrashReport, Expectation, Outcome, Sample, Shape, Variant, Verdict
+from dfbuild.releases import load
+from dfbuild.releases.schema import Expect
+from dfbuild.shell.errors import ShellLost
+from dfbuild.shell.protocol import Answer
+from dfbuild.suites import fixtures
+from dfbuild.suites.attached import Attached
+from dfbuild.suites.events import AnyEvent, CheckEvent, EndEvent, ResultEvent
+from dfbuild.suites.run import DIRECTORY
+from dfbuild.suites.shells import LastingShell
+
+pytest_plugins = ["pytester"]
+
+CELL = Cell(Variant("reference", "gcc-12", "on", "smp"), Shape("smp2", sockets=2), ("security",))
+PANIC = CrashReport("panic: out of luck", "panic", Verdict.PANIC, 7)
+
+
+@dataclass
+class PlayedConsole:
+    """Grows by a byte with each command; crashes or closes when told."""
+
+    size: int = 0
+    closed: bool = False
+    crash: CrashReport | None = None
+    late: CrashReport | None = None
+
+    def wait(self, offset: int, deadline: Deadline) -> int:
+        if self.late is not None:
+            self.crash = self.late
+            raise GuestCrashed(self.late)
+        if self.closed:
+            raise ConsoleClosed("over")
+        deadline.sooner(0.0).check()
+        return self.size
+
+
+@dataclass
+class PlayedShell:
+    console: PlayedConsole
+    via: str = "ssh"
+    commands: list[str] = field(default_factory=list)
+
+    def run(self, command: str, deadline: Deadline, *, stdin: bytes = b"") -> Answer:
+        self.commands.append(command)
+        self.console.size += 1
+        if command == "panic":
+            self.console.crash = PANIC
+            raise GuestCrashed(PANIC)
+        if command == "vanish":
+            self.console.late = PANIC
+            raise ShellLost("no answer")
+        if command == "hiccup":
+            raise ShellLost("no answer")
+        return Answer(command, 0, command.encode())
+
+    def put(self, source: Path, target: str, deadline: Deadline) -> None: ...
+    def get(self, source: str, target: Path, deadline: Deadline) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass
+class Played:
+    """A run of pytest over played checks."""
+
+    results: dict[str, CheckResult]
+    events: list[AnyEvent]
+    status: int
+    shell: PlayedShell
+    attached: Attached
+
+
+class Play:
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+        self.expect: list[Expect] = []
+        self.commands = {"mark": "mark {mark}"}
+        self.deadline = Deadline.after(60)
+
+    def __call__(self, *arguments: str | Path, **files: str) -> Played:
+        suite = self.pytester.mkdir("toy")
+        for name, text in files.items():
+            (suite / f"{name}.py").write_text("import pytest\n" + text)
+        events: list[AnyEvent] = []
+        console = PlayedConsole()
+        shell = PlayedShell(console)
+        release = load("reference").model_copy(update={"expect": tuple(self.expect), "commands": self.commands})
+        session: Any = SimpleNamespace(
+            console=console, manifest=SimpleNamespace(cell=CELL, wire=None), close=lambda: None
+        )
+        lasting = LastingShell("ssh", lambda deadline: shell)
+        attached = Attached(
+            session, release, {"ssh": lasting, "serial": lasting}, "ssh", self.deadline, events.append
+        )
+        words = [
+            "-p",
+            "dfbuild.suites.plugin",
+            "-c",
+            str(DIRECTORY / "pytest.ini"),
+            *map(str, arguments or [suite]),
+        ]
+        status = self.pytester.inline_run(*words, plugins=[fixtures, NamedPlugin(attached)]).ret
+        results = {event.result.check: event.result for event in events if isinstance(event, ResultEvent)}
+        return Played(results, events, int(status), shell, attached)
+
+
+class NamedPlugin:
+    """Registers what it is given under the name that the fixtures look for."""
+
+    def __init__(self, attached: Attached) -> None:
+        self.attached = attached
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.pluginmanager.register(self.attached, "dfbuild-attached")
+
+
+@pytest.fixture
+def play(pytester: pytest.Pytester) -> Play:
+    return Play(pytester)
+
+
+def test_outcomes_are_measured_against_the_release(play: Play) -> None:
+    play.expect = [
+        Expect(check="toy/known-*", outcome=Expectation.KNOWN, reason="old kernel"),
+        Expect(check="toy/absent", outcome=Expectation.NA, reason="no such thing", when="cpus>1"),
+    ]
+    played = play(
+        test_toy="""
+def test_good(): pass
+def test_bad(): assert 1 == 2, "sums are off"
+def test_known_bad(): assert 1 == 2
+def test_known_good(): pass
+def test_known_broken(): raise ValueError("what")
+def test_absent(shell): shell.run("never", None)
+def test_not_here(): pytest.skip("not today")
+@pytest.fixture
+def broken(): assert False, "in a fixture"
+def test_known_setup(broken): pass
+"""
+    )
+    outcomes = {check: result.outcome for check, result in played.results.items()}
+    assert outcomes == {
+        "toy/good": Outcome.PASS,
+        "toy/bad": Outcome.FAIL,
+        "toy/known-bad": Outcome.KNOWN,
+        "toy/known-good": Outcome.FIXED,
+        "toy/known-broken": Outcome.FAIL,
+        "toy/absent": Outcome.SKIP,
+        "toy/not-here": Outcome.SKIP,
+        "toy/known-setup": Outcome.FAIL,
+    }
+    assert played.status == 1
+    assert "sums are off" in played.results["toy/bad"].detail
+    assert "test_toy.py:4" in played.results["toy/bad"].detail
+    assert played.results["toy/known-bad"].reason == "old kernel"
+    assert "ValueError: what" in played.results["toy/known-broken"].detail
+    assert played.results["toy/absent"].reason == "no such thing"
+    assert "not today" in played.results["toy/not-here"].reason
+    assert "never" not in played.shell.commands
+
+
+def test_expected_failures_are_no_failures_to_pytest(play: Play) -> None:
+    play.expect = [Expect(check="toy/*", outcome=Expectation.KNOWN)]
+    played = play(test_toy="def test_bad(): assert False\ndef test_good(): pass\n")
+    assert played.status == 0
+
+
+def test_an_assertion_of_a_library_is_no_finding(play: Play) -> None:
+    play.expect = [Expect(check="toy/*", outcome=Expectation.KNOWN)]
+    (play.pytester.path / "elsewhere.py").write_text("def look(): assert False, 'internal'\n")
+    play.pytester.syspathinsert()
+    played = play(test_toy="import elsewhere\ndef test_it(): elsewhere.look()\n")
+    assert played.results["toy/it"].outcome is Outcome.FAIL
+
+
+def test_names(play: Play) -> None:
+    played = play(
+        test_toy="""
+@pytest.mark.parametrize("where", ["stack", "heap"])
+def test_nx(where): pass
+@pytest.mark.check("another-name")
+def test_this(): pass
+"""
+    )
+    assert list(played.results) == ["toy/nx-stack", "toy/nx-heap", "toy/another-name"]
+
+
+def test_two_checks_of_one_name_are_refused(play: Play) -> None:
+    played = play(test_one="def test_it(): pass\n", test_two="def test_it(): pass\n")
+    assert played.status == pytest.ExitCode.USAGE_ERROR
+    assert not played.results
+
+
+def test_samples_and_facts(play: Play) -> None:
+    played = play(
+        test_toy="""
+def test_it(samples, fact, cell, release, shell, deadline):
+    samples("fork", [3.0, 1.0], unit="us")
+    fact("cpus", cell.shape.cpus)
+    fact("release", release.name)
+    assert shell.run("echo", deadline).text == "echo"
+    assert 0 < deadline.remaining() <= 60
+"""
+    )
+    result = played.results["toy/it"]
+    assert result.outcome is Outcome.PASS, result.detail
+    assert result.samples == (Sample("fork", "us", (3.0, 1.0)),)
+    assert result.facts == {"cpus": "2", "release": "reference"}
+    assert result.console == (0, 2)
+
+
+def test_a_check_has_its_own_time(play: Play) -> None:
+    played = play(
+        test_toy="""
+@pytest.mark.check(seconds=7)
+def test_it(deadline): assert deadline.remaining() <= 7
+"""
+    )
+    assert played.results["toy/it"].outcome is Outcome.PASS
+
+
+def test_events_come_in_order_and_the_guest_is_told(play: Play) -> None:
+    played = play(test_toy="def test_a(): pass\ndef test_b(): pass\n")
+    kinds = [(type(event), getattr(event, "check", "")) for event in played.events]
+    assert kinds == [
+        (CheckEvent, "toy/a"),
+        (ResultEvent, ""),
+        (CheckEvent, "toy/b"),
+        (ResultEvent, ""),
+        (EndEvent, ""),
+    ]
+    assert played.shell.commands == [
+        "mark 'dfbuild: start toy/a'",
+        "mark 'dfbuild: end toy/a, start toy/b'",
+        "mark 'dfbuild: end toy/b'",
+    ]
+
+
+def test_a_release_without_marks(play: Play) -> None:
+    play.commands = {}
+    assert play(test_toy="def test_a(): pass\n").shell.commands == []
+
+
+@pytest.mark.parametrize("how", ["panic", "vanish"])
+def test_a_guest_that_dies_fails_its_check_and_ends_the_rest(play: Play, how: str) -> None:
+    play.expect = [Expect(check="toy/dies", outcome=Expectation.KNOWN)]
+    played = play(
+        test_toy=f"""
+def test_before(): pass
+def test_dies(shell, deadline): shell.run({how!r}, deadline)
+def test_after(shell, deadline): shell.run("never", deadline)
+def test_later(): pass
+"""
+    )
+    assert [result.outcome for result in played.results.values()] == [
+        Outcome.PASS,
+        Outcome.FAIL,
+        Outcome.SKIP,
+        Outcome.SKIP,
+    ]
+    assert PANIC.title in played.results["toy/dies"].detail
+    assert played.results["toy/after"].reason == f"the guest is gone: {PANIC.title}"
+    assert played.events[-1] == EndEvent(PANIC.title)
+    assert "never" not in played.shell.commands
+    assert played.status == 1
+
+
+def test_a_check_that_does_not_notice_the_crash_fails_all_the_same(play: Play) -> None:
+    played = play(
+        test_toy="""
+def test_it(console, shell, deadline):
+    with pytest.raises(Exception): shell.run("panic", deadline)
+"""
+    )
+    assert played.results["toy/it"].outcome is Outcome.FAIL
+    assert PANIC.title in played.results["toy/it"].detail
+
+
+def test_a_lost_shell_is_not_a_lost_guest(play: Play) -> None:
+    played = play(
+        test_toy="""
+def test_loses(shell, deadline): shell.run("hiccup", deadline)
+def test_goes_on(shell, deadline): assert shell.run("echo", deadline).text == "echo"
+"""
+    )
+    assert played.results["toy/loses"].outcome is Outcome.FAIL
+    assert played.results["toy/goes-on"].outcome is Outcome.PASS
+
+
+def test_time_that_is_over(play: Play) -> None:
+    play.deadline = Deadline.after(0)
+    played = play(test_toy="def test_a(): pass\n")
+    assert played.results["toy/a"].outcome is Outcome.SKIP
+    assert "time" in played.results["toy/a"].reason
+
+
+def test_choosing_checks(play: Play) -> None:
+    toy = play.pytester.path / "toy"
+    played = play("--dfbuild-check", "toy/[ab]*", toy, test_toy="def test_a(): pass\ndef test_c(): pass\n")
+    assert list(played.results) == ["toy/a"]
+
+
+def test_the_suites_need_a_guest(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest("-c", str(DIRECTORY / "pytest.ini"), "-p", "dfbuild.suites.plugin", DIRECTORY)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "--dfbuild-guest" in result.stderr.str()
+
+
+def test_a_guest_that_is_not_up(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DFBUILD_WORK", str(pytester.path))
+    result = pytester.runpytest("-p", "dfbuild.suites.plugin", "--dfbuild-guest", "nobody")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "nobody" in result.stderr.str()
+
+
+def test_the_reference_release_expects_nothing_of_checks_that_are_not(play: Play) -> None:
+    play.expect = list(load("reference").expect)
+    played = play("--collect-only", DIRECTORY)
+    assert played.status == 0
+    assert played.attached.unused == ()
