@@ -6,7 +6,7 @@ of one build stand together. New cells of an `[[include]]` come after.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from dfbuild import filter
@@ -27,35 +27,26 @@ class Expansion:
 
 def expand(matrix: Matrix) -> Expansion:
     """All cells of `matrix`, each once, and those that are refused or excluded with the reason."""
-    excludes = [(filter.compile(entry.when), entry.reason) for entry in matrix.exclude]
-    refuses = [(filter.compile(rule.when), rule.reason) for rule in matrix.release.refuse]
-    wanted: dict[tuple[Variant, str], Cell] = {}
-    excluded: dict[tuple[Variant, str], Refusal] = {}
-    for cell in _product(matrix.release, matrix.axes):
-        attributes = cell.attributes() if excludes else {}
-        reason = next((reason for matches, reason in excludes if matches(attributes)), None)
-        key = (cell.variant, cell.shape.name)
-        if reason is None:
-            wanted[key] = cell
-        else:
-            excluded[key] = Refusal(cell, reason)
-    for block in matrix.include:
+    exclude = _rules((entry.when, entry.reason) for entry in matrix.exclude)
+    refuse = _rules((rule.when, rule.reason) for rule in matrix.release.refuse)
+    # By id: what an include names again keeps its place and gets the include's suites.
+    cells: dict[str, Cell] = {}
+    refusals: dict[str, Refusal] = {}
+    excluded: dict[str, Refusal] = {}
+
+    for block in (matrix.axes, *matrix.include):
         for cell in _product(matrix.release, block):
-            key = (cell.variant, cell.shape.name)
-            wanted[key] = cell
-            excluded.pop(key, None)
-    cells: list[Cell] = []
-    refusals: list[Refusal] = []
-    for cell in wanted.values():
-        reason = _unknown(matrix.release, cell.variant)
-        if refuses:
             attributes = cell.attributes()
-            reason = next((reason for matches, reason in refuses if matches(attributes)), reason)
-        if reason is None:
-            cells.append(cell)
-        else:
-            refusals.append(Refusal(cell, reason))
-    return Expansion(tuple(cells), tuple(refusals), tuple(excluded.values()))
+            id = str(attributes["id"])
+            if block is matrix.axes and (reason := exclude(attributes)):
+                excluded[id] = Refusal(cell, reason)
+                continue
+            excluded.pop(id, None)
+            if reason := refuse(attributes) or _unknown(matrix.release, cell.variant):
+                refusals[id] = Refusal(cell, reason)
+            else:
+                cells[id] = cell
+    return Expansion(tuple(cells.values()), tuple(refusals.values()), tuple(excluded.values()))
 
 
 def select(expansion: Expansion, filter_text: str) -> Expansion:
@@ -75,6 +66,19 @@ def select(expansion: Expansion, filter_text: str) -> Expansion:
             f"no cell is selected by: {filter_text}", hint="`dfbuild matrix --dry-run` lists the cells"
         )
     return selected
+
+
+def _rules(rules: Iterable[tuple[str, str]]) -> Callable[[Mapping[str, str | int]], str | None]:
+    """A function that gives the reason of the first rule that matches."""
+    compiled = [(filter.compile(when), reason) for when, reason in rules]
+
+    def reason(attributes: Mapping[str, str | int]) -> str | None:
+        for matches, why in compiled:
+            if matches(attributes):
+                return why
+        return None
+
+    return reason
 
 
 def _product(release: Release, axes: Axes) -> Iterator[Cell]:

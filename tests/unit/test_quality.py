@@ -18,7 +18,7 @@ LAYERS = (
     ("model",),
     ("errors",),
     ("deadline", "filter"),
-    ("workspace", "process"),
+    ("workspace", "process", "toml"),
     ("sandbox",),
     ("releases",),
     ("config",),
