@@ -1,4 +1,10 @@
-"""Commands and files in a guest: one `Shell` protocol over the serial console or SSH.
+"""Commands run and files copied in a guest, over its console or SSH.
 
-In: a console or an address, and a login. Out: answers with exit statuses, verified copies.
+In comes a session (or its console, or its SSH address); out come `Answer`s: exit status and output bytes.
 """
+
+from dfbuild.shell.errors import CopyFailed, HostKeyMismatch, LoginRefused, ShellLost
+from dfbuild.shell.open import open_shell
+from dfbuild.shell.protocol import Answer, Shell
+
+__all__ = ["Answer", "CopyFailed", "HostKeyMismatch", "LoginRefused", "Shell", "ShellLost", "open_shell"]

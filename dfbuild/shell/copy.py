@@ -1,0 +1,60 @@
+"""The guest's side of copying a file, as shell commands over any `Shell`. Pure functions."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+
+_MODE = re.compile(rb"[-bcdlps]([-r][-w][-xsS])([-r][-w][-xsS])([-r][-w][-xtT])")
+
+
+def put_script(receive: str, target: str, mode: int, checksum_command: str, nonce: str) -> str:
+    """Make `target` of what `receive` reads from standard input, and print its checksum.
+
+    The file appears under its name only when it is whole.
+    """
+    whole = shlex.quote(target)
+    part = shlex.quote(f"{target}.dfb-{nonce}")
+    return (
+        f"if [ -d {whole} ]; then echo {whole}: is a directory; exit 1; fi; "
+        f"{receive} > {part} && chmod {mode & 0o7777:o} {part} && {checksum_command} < {part} && "
+        f"mv -f {part} {whole} || {{ rm -f {part}; exit 1; }}"
+    )
+
+
+def get_script(source: str, checksum_command: str) -> str:
+    """Print mode, checksum, and then the bytes of `source`: what `Header` reads."""
+    name = shlex.quote(source)
+    return (
+        f"if [ ! -f {name} ]; then echo {name}: no such file; exit 1; fi; "
+        f"ls -ldL {name} | sed 's/ .*//;q' && {checksum_command} < {name} && cat {name}"
+    )
+
+
+def mode_of(text: bytes) -> int | None:
+    """The permission bits of what ls(1) prints: `-rwsr-xr-x` is 0o4755."""
+    match = _MODE.match(text)
+    if match is None:
+        return None
+    mode = 0
+    for shift, special, letters in zip((6, 3, 0), (0o4000, 0o2000, 0o1000), match.groups(), strict=True):
+        read, write, execute = letters.decode()
+        mode |= ((read == "r") * 4 + (write == "w") * 2 + (execute in "xst")) << shift
+        mode |= special if execute in "sStT" else 0
+    return mode
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first two lines of what `get_script` prints."""
+
+    mode: int
+    checksum: str
+
+    @classmethod
+    def parse(cls, lines: bytes) -> Header | None:
+        """From the two lines; None for anything else."""
+        first, _, second = lines.partition(b"\n")
+        mode, words = mode_of(first), second.split()
+        return cls(mode, words[0].decode(errors="replace")) if mode is not None and words else None
