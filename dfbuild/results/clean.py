@@ -12,9 +12,14 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def _is_number(number: float) -> bool:
+    # Beyond this no measurement lies, and sums of two would overflow.
+    return math.isfinite(number) and abs(number) < 1e300
+
+
 def finite(number: float) -> float:
     """`number`, or 0.0 for what is not one."""
-    return float(number) if math.isfinite(number) else 0.0
+    return float(number) if _is_number(number) else 0.0
 
 
 def clean_json(value: Any) -> str:
@@ -27,13 +32,13 @@ def _clean(value: Any) -> Any:
         case None | bool() | int():
             return value
         case float():
-            return value if math.isfinite(value) else None
+            return value if _is_number(value) else None
         case str():
             return clean(value)
         case dict():
             return {clean(str(key)): _clean(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
             items = sorted(value, key=repr) if isinstance(value, set | frozenset) else value
-            return [_clean(item) for item in items if not (isinstance(item, float) and not math.isfinite(item))]
+            return [_clean(item) for item in items if not isinstance(item, float) or _is_number(item)]
         case _:
             return clean(str(value))

@@ -57,7 +57,7 @@ class CellChange:
 
 @dataclass(frozen=True, slots=True)
 class MetricChange:
-    """One metric in one cell; see `statistics.Judgement` for the figures. `counts` are the numbers of samples."""
+    """One metric in one cell; the figures are a `statistics.Judgement`. `samples`: the values before and now."""
 
     trend: Trend
     cell: str
@@ -70,7 +70,7 @@ class MetricChange:
     ratio: float | None
     effect: float
     p: float | None
-    counts: tuple[int, int]
+    samples: tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,5 +223,5 @@ def _metrics(run: Snapshot, against: Snapshot) -> Iterator[MetricChange]:
             ratio=judgement.ratio,
             effect=judgement.effect,
             p=judgement.p,
-            counts=(len(old.values), len(new.values)),
+            samples=(old.values, new.values),
         )

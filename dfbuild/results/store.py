@@ -125,10 +125,13 @@ class Store:
             verdicts = load.verdicts(db, run)
         return frozenset(cell for cell, verdict in verdicts.items() if verdict in (None, Verdict.INFRA))
 
-    def finish(self, run: str, status: RunStatus = RunStatus.FINISHED) -> None:
+    def finish(self, run: str, status: RunStatus = RunStatus.FINISHED, *, finished: datetime | None = None) -> None:
+        """The run ended, just now unless it is said when."""
         with self._write() as db:
             self._require(db, run)
-            db.execute("UPDATE runs SET status = ?, finished = ? WHERE id = ?", (status, _stamp(_now()), run))
+            db.execute(
+                "UPDATE runs SET status = ?, finished = ? WHERE id = ?", (status, _stamp(finished or _now()), run)
+            )
 
     # ── what happens in it ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -300,7 +303,7 @@ class Store:
         return str(found[0]) if found else None
 
     def resolve(self, text: str) -> str:
-        """The run that a person means: an id, the beginning of just one, or `last` (`latest`). Raises `UsageError`."""
+        """The run that a person means: an id, the beginning of just one, or `last`. Raises `UsageError`."""
         with self._read() as db:
             ids = [str(row[0]) for row in db.execute("SELECT id FROM runs ORDER BY started DESC, id DESC")]
         if not ids:

@@ -1,0 +1,101 @@
+"""What went wrong in a run, as a list: the part of every report that is read first. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dfbuild.model import CheckResult, Outcome, Verdict
+from dfbuild.results.records import CellRecord, RunRecord, StepRecord
+from dfbuild.results.repeat import repeat_line
+from dfbuild.results.verdict import REGRESSIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A cell that ended badly (`check` is empty), or a check that failed in it.
+
+    `what` is a verdict or `fail`. `detail` is guest or compiler text, hostile. `console` is the byte span of the
+    cell's transcript that shows it: (n, n) the place n, None if there is nothing there. `repeat` is the one line
+    that does it again. A build step that failed is one failure; `also` are the other cells that needed it.
+    """
+
+    cell: str
+    check: str
+    what: str
+    title: str
+    detail: str
+    console: tuple[int, int] | None
+    repeat: str
+    log: str = ""
+    """The log file of the build step that failed."""
+    also: tuple[str, ...] = ()
+
+
+_END = 2**62
+"""A place beyond the end of every transcript: where a guest fell silent, its last lines say most."""
+
+
+def failures(run: RunRecord) -> tuple[Failure, ...]:
+    """All of them, in the order of the matrix; regressions before infrastructure."""
+    steps = {step.id: step for step in run.steps if step.verdict is not Verdict.PASS}
+    builds: dict[str, list[CellRecord]] = {}
+    found: list[Failure] = []
+    for cell in run.cells:
+        if cell.verdict is None or (cell.verdict not in REGRESSIONS and cell.verdict is not Verdict.INFRA):
+            continue
+        culprit = next((id for id in cell.steps if id in steps), None)
+        if culprit is not None:
+            builds.setdefault(culprit, []).append(cell)
+        else:
+            found += _of_guest(run, cell)
+    found += [_of_build(run, steps[id], cells) for id, cells in builds.items()]
+    position = {cell.id: number for number, cell in enumerate(run.cells)}
+    return tuple(sorted(found, key=lambda one: (one.what == Verdict.INFRA, position[one.cell])))
+
+
+def fixed(run: RunRecord) -> tuple[tuple[str, CheckResult], ...]:
+    """(cell, check) of what was expected to be broken and is not."""
+    return tuple((cell.id, check) for cell in run.cells for check in cell.checks if check.outcome is Outcome.FIXED)
+
+
+def _of_build(run: RunRecord, step: StepRecord, cells: list[CellRecord]) -> Failure:
+    return Failure(
+        cell=cells[0].id,
+        check="",
+        what=step.verdict,
+        title=cells[0].title or step.title,
+        detail=step.tail or step.title,
+        console=None,
+        repeat=repeat_line(run.config_file, cells[0].id, options=run.options),
+        log=step.log,
+        also=tuple(cell.id for cell in cells[1:]),
+    )
+
+
+def _of_guest(run: RunRecord, cell: CellRecord) -> Iterator[Failure]:
+    failed = [check for check in cell.checks if check.outcome is Outcome.FAIL]
+    if not (cell.verdict is Verdict.TEST_FAIL and failed):
+        yield Failure(
+            cell=cell.id,
+            check="",
+            what=str(cell.verdict),
+            title=cell.title,
+            detail=cell.crash.excerpt if cell.crash else "",
+            console=(cell.crash.offset, cell.crash.offset) if cell.crash else (_END, _END),
+            repeat=repeat_line(run.config_file, cell.id, options=run.options),
+        )
+    for check in failed:
+        yield Failure(
+            cell=cell.id,
+            check=check.check,
+            what=check.outcome,
+            title=_first_line(check.detail),
+            detail=check.detail,
+            console=check.console,
+            repeat=repeat_line(run.config_file, cell.id, check=check.check, options=run.options),
+        )
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
