@@ -52,6 +52,7 @@ class WireLink:
         self._capture = capture
         self._waiting: queue.Queue[bytes | None] = queue.Queue(_QUEUE)
         self._closed = threading.Event()
+        self._stuck = False
         self.dropped = 0
         # The kernel's own send timeout: the socket stays blocking, so a full queue at the other end is slept on.
         timeout = struct.pack("@ll", 0, int(_STUCK * 1_000_000))
@@ -85,25 +86,24 @@ class WireLink:
     def _run(self) -> None:
         while not (self._closed.is_set() and self._waiting.empty()):
             frame = self._waiting.get()
-            if frame is None:
-                return
-            if self._deliver(frame):
-                if self._capture is not None:
-                    self._capture.record(frame)
-            else:
+            if frame is None:  # only wakes
+                continue
+            if not self._deliver(frame):
                 self.dropped += 1
+            elif self._capture is not None:
+                self._capture.record(frame)
 
     def _deliver(self, frame: bytes) -> bool:
-        while True:
+        while not self._stuck:
             try:
                 self._socket.sendto(frame, self._target)
             except BlockingIOError:  # still full after the send timeout
-                if self._closed.is_set():
-                    return False
+                self._stuck = self._closed.is_set()  # then nor will the rest be taken
             except (ConnectionRefusedError, FileNotFoundError):  # the guest is gone, or not there yet
                 return False
             else:
                 return True
+        return False
 
 
 def _bind(path: Path) -> socket.socket:

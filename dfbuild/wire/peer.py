@@ -68,11 +68,15 @@ class Conversation:
 
     def read(self, count: int, deadline: Deadline) -> bytes:
         """Exactly `count` bytes. Raises `WireError` if the connection ends before."""
-        self.wait(
-            lambda c: c.ended or c.remote_closed or len(c.incoming) >= count, deadline, f"{count} bytes of data"
-        )
-        self._insist(len(self.connection.incoming) >= count)
-        return self._take(count)
+        data = b""
+        while len(data) < count:
+            self.wait(
+                lambda c: c.ended or c.remote_closed or bool(c.incoming), deadline, f"{count - len(data)} bytes"
+            )
+            chunk = self._take(count - len(data))
+            self._insist(bool(chunk))
+            data += chunk
+        return data
 
     def read_all(self, deadline: Deadline) -> bytes:
         """What comes until the guest closes its direction."""

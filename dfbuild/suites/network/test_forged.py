@@ -36,7 +36,7 @@ def echo(services: Services, deadline: Deadline) -> Iterator[Conversation]:
 
 
 def survives(conversation: Conversation, deadline: Deadline) -> bool:
-    """Whether the connection still carries data. Frames keep their order: what was forged before has been judged."""
+    """Whether the connection still carries data. Frames keep their order: what was forged came before."""
     conversation.send(QUESTION)
     conversation.wait(lambda c: c.ended or len(c.incoming) >= len(QUESTION), deadline, "an echo or a reset")
     return not conversation.connection.ended and conversation.read(len(QUESTION), deadline) == QUESTION
