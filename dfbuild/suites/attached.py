@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import contextlib
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from dfbuild.session.protocol import Session
 from dfbuild.shell.protocol import Shell
 from dfbuild.suites.events import AnyEvent, CheckEvent, EndEvent, Reporter, ResultEvent
 from dfbuild.suites.expect import Ending, Phase, expectation, judge, unused
-from dfbuild.suites.shells import LastingShell
+from dfbuild.suites.shells import Shells
 
 _AFTERMATH = 1.0
 """Seconds that a guest which took its shell with it has to say why."""
@@ -75,22 +75,21 @@ def check_id(item: pytest.Item) -> str:
 
 
 class Attached:
-    """The hooks. `shells` are by name, `gone` is why the guest is of no use any more."""
+    """The hooks. `via` says which of `shells` the checks use; `gone` is why the guest is of no use any more."""
 
     def __init__(
         self,
         session: Session,
         release: Release,
-        shells: dict[str, Shell],
+        shells: Shells,
         via: str,
         deadline: Deadline,
         report: Callable[[AnyEvent], None],
     ) -> None:
-        self.session, self.release, self.shells, self.deadline = session, release, shells, deadline
-        self.shell = shells[via]
+        self.session, self.release, self.shells, self.via = session, release, shells, via
+        self.deadline = deadline
         self.gone = ""
         self._report = report
-        self._marked = ""
         self.unused: tuple[str, ...] = ()
 
     @classmethod
@@ -108,10 +107,10 @@ class Attached:
         except DfbuildError as error:
             raise pytest.UsageError(str(error)) from error
 
-        def opener(via: str) -> Shell:
-            return LastingShell(via, lambda deadline: open_shell(session, release, via, deadline))
+        def opened(via: str, deadline: Deadline) -> Shell:
+            return open_shell(session, release, via, deadline)
 
-        shells = {via: opener(via) for via in ("serial", "ssh")}
+        shells = Shells(opened, release.commands.get("mark"))
         deadline = Deadline.after(config.getoption("dfbuild_deadline"), what="the suites")
         return cls(session, release, shells, via, deadline, Reporter(config.getoption("dfbuild_report_fd")))
 
@@ -160,7 +159,7 @@ class Attached:
             record.not_run = record.reason
         if record.not_run or record.expected is Expectation.NA:
             pytest.skip(record.not_run)
-        self._mark(record.check)
+        self.shells.marks.begin(record.check)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -190,7 +189,9 @@ class Attached:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
         if not self.gone:
-            self._mark("")
+            # All results are in: what happens to the guest from now on is for its holder to say.
+            with contextlib.suppress(DfbuildError):
+                self.shells.finish(self.via, self.deadline.sooner(_MARK, what="the last mark"))
         self._report(EndEvent(self.gone))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -199,20 +200,10 @@ class Attached:
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
-        for shell in self.shells.values():
-            shell.close()
+        self.shells.close()
         self.session.close()
 
     # ── the guest ───────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _mark(self, check: str) -> None:
-        """Say in the guest's kernel log which check ended and which begins, if the release knows how."""
-        command = self.release.commands.get("mark")
-        words = [f"end {self._marked}"] * bool(self._marked) + [f"start {check}"] * bool(check)
-        self._marked = check
-        if command is not None and words:
-            line = command.replace("{mark}", shlex.quote(f"dfbuild: {', '.join(words)}"))
-            self.shell.run(line, self.deadline.sooner(_MARK, what="a mark in the guest's log"))
 
     def _why_gone(self, *, wait: bool) -> str:
         """Why the guest is of no use any more, or nothing. With `wait` it gets a moment to say so."""

@@ -53,7 +53,7 @@ def console(guest: Session) -> Console:
 @pytest.fixture(scope="session")
 def shell(attached: Attached) -> Shell:
     """A shell in the guest, over what `--dfbuild-via` says."""
-    return attached.shell
+    return attached.shells[attached.via]
 
 
 @pytest.fixture(scope="session")
@@ -95,9 +95,9 @@ def wire(guest: Session) -> Iterator[Link]:
 
 
 @pytest.fixture(scope="session")
-def probe(attached: Attached) -> Probes:
+def probe(attached: Attached, shell: Shell) -> Probes:
     """Runs a program of the suites in the guest: `probe("hogs", 2, 500, "free")` gives its `Report`."""
-    return Probes(attached.shell, attached.release.probes, attached.deadline)
+    return Probes(shell, attached.release.probes, attached.deadline)
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def run_suites(
             child = process.spawn(
                 # setpriv(1): the kernel kills the suites when the thread that started them ends.
                 ["setpriv", "--pdeathsig", "KILL", "--", *argv],
-                cwd=log.parent,
+                cwd=DIRECTORY,
                 env=_environment(),
                 pass_fds=(write,),
                 stdin=subprocess.DEVNULL,

@@ -21,7 +21,7 @@ from dfbuild.suites import fixtures
 from dfbuild.suites.attached import Attached
 from dfbuild.suites.events import AnyEvent, CheckEvent, EndEvent, ResultEvent
 from dfbuild.suites.run import DIRECTORY
-from dfbuild.suites.shells import LastingShell
+from dfbuild.suites.shells import Shells
 
 pytest_plugins = ["pytester"]
 
@@ -57,6 +57,7 @@ class PlayedShell:
     def run(self, command: str, deadline: Deadline, *, stdin: bytes = b"") -> Answer:
         self.commands.append(command)
         self.console.size += 1
+        _, _, command = command.rpartition("\n")
         if command == "panic":
             self.console.crash = PANIC
             raise GuestCrashed(PANIC)
@@ -101,10 +102,8 @@ class Play:
         session: Any = SimpleNamespace(
             console=console, manifest=SimpleNamespace(cell=CELL, wire=None), close=lambda: None
         )
-        lasting = LastingShell("ssh", lambda deadline: shell)
-        attached = Attached(
-            session, release, {"ssh": lasting, "serial": lasting}, "ssh", self.deadline, events.append
-        )
+        shells = Shells(lambda via, deadline: shell, self.commands.get("mark"))
+        attached = Attached(session, release, shells, "ssh", self.deadline, events.append)
         words = [
             "-p",
             "dfbuild.suites.plugin",
@@ -169,7 +168,7 @@ def test_known_setup(broken): pass
     assert "ValueError: what" in played.results["toy/known-broken"].detail
     assert played.results["toy/absent"].reason == "no such thing"
     assert "not today" in played.results["toy/not-here"].reason
-    assert "never" not in played.shell.commands
+    assert played.shell.commands == []
 
 
 def test_expected_failures_are_no_failures_to_pytest(play: Play) -> None:
@@ -219,7 +218,7 @@ def test_it(samples, fact, cell, release, shell, deadline):
     assert result.outcome is Outcome.PASS, result.detail
     assert result.samples == (Sample("fork", "us", (3.0, 1.0)),)
     assert result.facts == {"cpus": "2", "release": "reference"}
-    assert result.console == (0, 2)
+    assert result.console == (0, 1)
 
 
 def test_a_check_has_its_own_time(play: Play) -> None:
@@ -232,7 +231,10 @@ def test_it(deadline): assert deadline.remaining() <= 7
     assert played.results["toy/it"].outcome is Outcome.PASS
 
 
-def test_events_come_in_order_and_the_guest_is_told(play: Play) -> None:
+USES = "def test_a(shell, deadline): shell.run('one', deadline); shell.run('two', deadline)\n"
+
+
+def test_events_come_in_order(play: Play) -> None:
     played = play(test_toy="def test_a(): pass\ndef test_b(): pass\n")
     kinds = [(type(event), getattr(event, "check", "")) for event in played.events]
     assert kinds == [
@@ -242,16 +244,26 @@ def test_events_come_in_order_and_the_guest_is_told(play: Play) -> None:
         (ResultEvent, ""),
         (EndEvent, ""),
     ]
+
+
+def test_the_guest_is_told_which_check_uses_it(play: Play) -> None:
+    idle, uses = "def test_idle(): pass\n", "def test_b(ssh, deadline): ssh.run('three', deadline)\n"
+    played = play(test_toy=USES + idle + uses)
     assert played.shell.commands == [
-        "mark 'dfbuild: start toy/a'",
-        "mark 'dfbuild: end toy/a, start toy/b'",
+        "mark 'dfbuild: start toy/a'\none",
+        "two",
+        "mark 'dfbuild: end toy/a, start toy/b'\nthree",
         "mark 'dfbuild: end toy/b'",
     ]
 
 
 def test_a_release_without_marks(play: Play) -> None:
     play.commands = {}
-    assert play(test_toy="def test_a(): pass\n").shell.commands == []
+    assert play(test_toy=USES).shell.commands == ["one", "two"]
+
+
+def test_nothing_is_said_to_a_guest_that_nobody_uses(play: Play) -> None:
+    assert play(test_toy="def test_idle(): pass\n").shell.commands == []
 
 
 @pytest.mark.parametrize("how", ["panic", "vanish"])
@@ -274,7 +286,7 @@ def test_later(): pass
     assert PANIC.title in played.results["toy/dies"].detail
     assert played.results["toy/after"].reason == f"the guest is gone: {PANIC.title}"
     assert played.events[-1] == EndEvent(PANIC.title)
-    assert "never" not in played.shell.commands
+    assert not any("never" in command for command in played.shell.commands)
     assert played.status == 1
 
 

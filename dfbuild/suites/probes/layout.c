@@ -1,8 +1,10 @@
 /*
  * layout RUNS: where a program finds its memory, its process number and its guard value, over RUNS fresh execs.
  *
- * Prints a list per key, one value per exec: pid (decimal); stack, heap, large (a big malloc), mmap, text, guard
- * (hexadecimal). A guard that cannot be read is left out.
+ *   pid                                  all of them, decimal
+ *   stack, heap, large, mmap, text       how many different addresses, the bits that differ, and the first address
+ *   guard                                the same of the stack protector's value; left out where it cannot be read
+ * All numbers but the process numbers are hexadecimal. `large` is a malloc of 4 MB.
  */
 #include "os.h"
 
@@ -71,6 +73,21 @@ static struct report again(const char *self)
     return report;
 }
 
+static void summarise(const struct report *reports, int runs, int key)
+{
+    unsigned long first = reports[0].value[key], differ = 0;
+    int run, earlier, different = 0;
+
+    for (run = 0; run < runs; run++) {
+        differ |= reports[run].value[key] ^ first;
+        for (earlier = 0; earlier < run; earlier++)
+            if (reports[earlier].value[key] == reports[run].value[key])
+                break;
+        different += earlier == run;
+    }
+    printf("%s=%x %lx %lx\n", names[key], different, differ, first);
+}
+
 int main(int argc, char **argv)
 {
     static struct report reports[MOST];
@@ -87,14 +104,9 @@ int main(int argc, char **argv)
     for (run = 0; run < runs; run++)
         printf("%s%lu", run ? " " : "", reports[run].pid);
     printf("\n");
-    for (key = 0; key < KEYS; key++) {
-        if (key == KEYS - 1 && !reports[0].guarded)
-            continue;
-        printf("%s=", names[key]);
-        for (run = 0; run < runs; run++)
-            printf("%s%lx", run ? " " : "", reports[run].value[key]);
-        printf("\n");
-    }
+    for (key = 0; key < KEYS; key++)
+        if (key < KEYS - 1 || reports[0].guarded)
+            summarise(reports, runs, key);
     finish();
     return 0;
 }

@@ -30,4 +30,4 @@ def rival_hogs(probe: Probes) -> Report:
 
 @pytest.fixture(scope="session")
 def latencies(probe: Probes) -> Report:
-    return probe("latency", 7, 30)
+    return probe("latency", 7, 20)

@@ -29,6 +29,6 @@ def test_reorder(smash: Report) -> None:
 
 def test_guard_random(layout: Report, fact: Fact) -> None:
     """The guard value is another one in every program that is started."""
-    guards = layout.integers("guard", EXECS, base=16)
-    fact("low byte", ", ".join(sorted({f"{guard & 0xFF:#04x}" for guard in guards})))
-    assert len(set(guards)) == EXECS, f"{EXECS} programs had {len(set(guards))} different guards"
+    different, _, first = layout.integers("guard", 3, base=16)
+    fact("low byte", f"{first & 0xFF:#04x}")
+    assert different == EXECS, f"{EXECS} programs had {different} different guards"
