@@ -11,9 +11,9 @@
  *   dfbuild.fault=flood      FLOOD_LINES lines of the form below, then the login
  *   dfbuild.fault=garbage    every byte value, broken UTF-8 and terminal escapes, then the login
  *
- * The flood: line n (0, 1, ...) is FLOOD_WIDTH bytes: "flood %08u " of n, then 40 bytes in which byte i is
- * '!' + (n * 7 + i * 13) % 94, then "\n" (the terminal makes "\r\n" of it). Before the first line comes
- * "flood begins\n", after the last "flood ends %u lines %llu bytes\n" with the bytes as written, newlines counted once.
+ * The flood: line n (0, 1, ... FLOOD_LINES - 1) is FLOOD_WIDTH bytes on the wire: "flood %08u " of n, then 83 bytes
+ * in which byte i is '!' + (n * 7 + i * 13) % 94, then "\r\n". Before the first line comes "flood begins\r\n",
+ * right behind the last "flood ends 2000000 lines 200000000 bytes\r\n": the lines' number and their bytes.
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/klog.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
@@ -37,9 +38,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FLOOD_LINES 3333334U /* times FLOOD_WIDTH: 200 MB */
-#define FLOOD_FILL 40
-#define FLOOD_WIDTH (sizeof "flood 00000000 " - 1 + FLOOD_FILL + 1)
+#define READ_WHOLE_LOG 3 /* syslog(2): SYSLOG_ACTION_READ_ALL */
+#define FLOOD_LINES 2000000U /* times FLOOD_WIDTH: 200 MB */
+#define FLOOD_FILL 83
+#define FLOOD_WIDTH (sizeof "flood 00000000 " - 1 + FLOOD_FILL + 2)
 
 static char command_line[4096];
 
@@ -120,12 +122,41 @@ load_modules(const char *directory, const char *options)
 		free(entries);
 }
 
-/* Point standard input, output and error at the console, whichever device that is by now. */
-static void
-open_console(void)
+/* Devices may still be probing when their modules have been loaded. Waits for a file that opens, two seconds long. */
+static int
+open_patiently(const char *path, int flags)
 {
-	int fd = open("/dev/console", O_RDWR | O_NOCTTY);
+	struct timespec moment = {0, 5000000};
+	int fd = open(path, flags);
 
+	for (int tries = 0; fd < 0 && tries < 400; tries++) {
+		nanosleep(&moment, NULL);
+		fd = open(path, flags);
+	}
+	return fd;
+}
+
+/* A console that is opened before the kernel has it complains in the log; /proc/consoles says when it has. */
+static void
+await_console(void)
+{
+	struct timespec moment = {0, 5000000};
+	char line[80];
+	ssize_t length = 0;
+
+	for (int tries = 0; length <= 0 && tries < 400; tries++) {
+		int fd = open("/proc/consoles", O_RDONLY | O_CLOEXEC);
+
+		length = read(fd, line, sizeof line);
+		close(fd);
+		nanosleep(&moment, NULL);
+	}
+}
+
+/* Make `fd` standard input, output and error. */
+static void
+use(int fd)
+{
 	if (fd < 0)
 		return;
 	for (int i = 0; i < 3; i++)
@@ -134,15 +165,34 @@ open_console(void)
 		close(fd);
 }
 
+/*
+ * The kernel has dropped what it printed before the console's module was there: say it again, as far as the kernel
+ * would have, so that a transcript always begins with "Linux version".
+ */
+static void
+replay_kernel_messages(void)
+{
+	static char log[1 << 18];
+	int length = klogctl(READ_WHOLE_LOG, log, sizeof log - 1);
+	const int shown = 6; /* loglevel= of the release's data */
+
+	if (length < 0)
+		return;
+	log[length] = '\0';
+	for (char *line = strtok(log, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+		char *text = line;
+		long priority = line[0] == '<' ? strtol(line + 1, &text, 10) : 0;
+
+		if ((priority & 7) < shown)
+			say("%s\n", *text == '>' ? text + 1 : text);
+	}
+}
+
 static void
 become_root(void)
 {
-	struct timespec moment = {0, 5000000};
-
 	mkdir("/root", 0755);
-	/* The disk's driver may still be probing when its module has been loaded; two seconds are plenty. */
-	for (int tries = 0; access("/dev/vda", F_OK) != 0 && tries < 400; tries++)
-		nanosleep(&moment, NULL);
+	close(open_patiently("/dev/vda", O_RDONLY | O_CLOEXEC));
 	if (mount("/dev/vda", "/root", "ext4", 0, NULL) != 0) {
 		say("init: cannot mount the root file system: %s\n", strerror(errno));
 		exit(1);
@@ -223,19 +273,26 @@ set_hostname(void)
 		close(fd);
 }
 
+/* Start a program in a session of its own, its messages going to the file `log` or else where ours go. */
 static pid_t
-spawn(char *const argv[])
+spawn(char *const argv[], const char *log)
 {
 	static char *const environment[] = {
 		"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/root", "TERM=vt100", NULL,
 	};
 	sigset_t none;
+	int fd;
 	pid_t pid = fork();
 
 	if (pid == 0) {
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
 		setsid();
+		fd = log != NULL ? open(log, O_WRONLY | O_CREAT | O_APPEND, 0600) : -1;
+		if (fd >= 0) {
+			dup2(fd, 2);
+			close(fd);
+		}
 		execve(argv[0], argv, environment);
 		say("init: %s: %s\n", argv[0], strerror(errno));
 		_exit(127);
@@ -284,23 +341,31 @@ write_all(const char *data, size_t size)
 static void
 flood(void)
 {
-	static char buffer[512 * FLOOD_WIDTH + 1];
+	static char buffer[256 * FLOOD_WIDTH + 1];
 	unsigned long long bytes = 0;
 	unsigned int line = 0;
+	struct termios cooked, raw;
 
 	say("flood begins\n");
+	/* Unprocessed, the terminal passes whole buffers to the device; otherwise every newline goes on its own. */
+	tcgetattr(1, &cooked);
+	raw = cooked;
+	raw.c_oflag &= ~(tcflag_t)OPOST;
+	tcsetattr(1, TCSADRAIN, &raw);
 	while (line < FLOOD_LINES) {
 		size_t used = 0;
 
-		for (int i = 0; i < 512 && line < FLOOD_LINES; i++, line++) {
+		for (int i = 0; i < 256 && line < FLOOD_LINES; i++, line++) {
 			used += (size_t)sprintf(buffer + used, "flood %08u ", line);
 			for (unsigned int j = 0; j < FLOOD_FILL; j++)
 				buffer[used++] = (char)('!' + (line * 7 + j * 13) % 94);
+			buffer[used++] = '\r';
 			buffer[used++] = '\n';
 		}
 		write_all(buffer, used);
 		bytes += used;
 	}
+	tcsetattr(1, TCSADRAIN, &cooked);
 	say("flood ends %u lines %llu bytes\n", line, bytes);
 }
 
@@ -374,7 +439,7 @@ main(void)
 	char *getty[] = {"/sbin/getty", "-L", "115200", console, "vt100", NULL};
 	pid_t sshd_pid, getty_pid;
 	sigset_t watched;
-	int fd;
+	int early, fd;
 
 	umask(022);
 	mkdir("/dev", 0755);
@@ -383,7 +448,9 @@ main(void)
 	mount_or_say("dev", "/dev", "devtmpfs", MS_NOSUID, "mode=755");
 	mount_or_say("proc", "/proc", "proc", 0, NULL);
 	mount_or_say("sys", "/sys", "sysfs", 0, NULL);
-	open_console();
+	fd = open("/dev/console", O_RDWR | O_NOCTTY);
+	early = fd >= 0;
+	use(early ? fd : open("/dev/null", O_RDWR));
 	fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || read(fd, command_line, sizeof command_line - 1) < 0)
 		say("init: no command line\n");
@@ -395,7 +462,11 @@ main(void)
 	load_modules("/modules", "");
 	if (strcmp(fault, "hang") == 0 || strcmp(fault, "wedge") == 0)
 		load_modules("/modules.fault", "allow_writes=on");
-	open_console();
+	if (!early) {
+		await_console();
+		use(open_patiently("/dev/console", O_RDWR | O_NOCTTY));
+		replay_kernel_messages();
+	}
 	become_root();
 	set_hostname();
 	start_network();
@@ -407,8 +478,8 @@ main(void)
 
 	if (fault[0] != '\0')
 		misbehave(fault);
-	sshd_pid = spawn(sshd);
-	getty_pid = spawn(getty);
+	sshd_pid = spawn(sshd, "/run/dropbear.log");
+	getty_pid = spawn(getty, NULL);
 	for (;;) {
 		struct timespec second = {1, 0};
 		pid_t pid;
@@ -422,10 +493,10 @@ main(void)
 			shut_down(RB_AUTOBOOT);
 		while (signal_number == SIGCHLD && (pid = waitpid(-1, NULL, WNOHANG)) > 0) {
 			if (pid == getty_pid)
-				getty_pid = spawn(getty);
+				getty_pid = spawn(getty, NULL);
 			else if (pid == sshd_pid) {
 				nanosleep(&second, NULL);
-				sshd_pid = spawn(sshd);
+				sshd_pid = spawn(sshd, "/run/dropbear.log");
 			}
 		}
 	}

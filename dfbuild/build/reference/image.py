@@ -28,7 +28,7 @@ _DIRECTORIES = (
 )  # fmt: skip
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _BUSYBOX = "usr/bin/busybox"
-_PRIVATE = ("root", "root/.ssh", "root/.ssh/authorized_keys", "etc/dropbear/host_key")
+_PRIVATE = ("root", "etc/shadow", "root/.ssh", "root/.ssh/authorized_keys", "etc/dropbear/host_key")
 _NAMESPACE = uuid.UUID("6d1b9f0e-8c1a-5b6f-9a35-3e0f6c1f7a10")
 
 
