@@ -161,6 +161,7 @@ class ShapeFields(Strict):
     """Virtual hardware, or a part of it: what is left out comes from the layer below. See `model.Shape`."""
 
     sockets: Count | None = None
+    """CPU packages."""
     cores: Count | None = None
     """CPU cores in every socket."""
     threads: Count | None = None
@@ -174,10 +175,13 @@ class ShapeFields(Strict):
     machine: Device | None = None
     """Machine type under the hypervisor's name."""
     disk: Device | None = None
+    """Disk model: virtio-blk."""
     nic: Device | None = None
+    """Network card model: virtio-net."""
     console: Literal["serial", "virtio"] | None = None
     """`serial` (16550 UART) or `virtio` (for guests that print a great deal)."""
     hypervisor: Device | None = None
+    """What runs the guest: qemu."""
     accel: Literal["auto", "kvm", "tcg"] | None = None
     """`auto` is probed."""
 
