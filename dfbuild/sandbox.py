@@ -17,6 +17,9 @@ _SYSTEM = tuple(
     Path(p) for p in ("/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/run", "/sbin", "/sys", "/usr", "/var/lib")
 )
 
+# Where a user's own runtime directory lies (XDG_RUNTIME_DIR), though it is below /run.
+_USERS = Path("/run/user")
+
 
 def require_destination(path: Path) -> Path:
     """`path`, absolute, if a build may write there; raises `UsageError` for empty, root and system paths."""
@@ -26,8 +29,10 @@ def require_destination(path: Path) -> Path:
             hint="an empty variable often ends here; name a directory inside the work directory",
         )
     resolved = path.resolve()
+    users_own = _USERS in resolved.parents and resolved.parent != _USERS
     if resolved == Path("/") or any(
-        resolved == system or resolved in system.parents or system in resolved.parents for system in _SYSTEM
+        resolved == system or resolved in system.parents or (system in resolved.parents and not users_own)
+        for system in _SYSTEM
     ):
         raise UsageError(
             f"refusing to build into {path}: that is the host's own system",
