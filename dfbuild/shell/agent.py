@@ -1,7 +1,8 @@
 """The few lines of POSIX sh that answer on a guest's console. Pure functions from the release's data to text.
 
 They come in two parts. The *loader* is one line short enough for any terminal and written so that sh, csh and their
-kin all take it from a prompt; it turns echo off, and reads the agent's own text in pieces. `frames.py` has the
+kin all take it from a prompt; it turns echo off, and reads the agent's own text in pieces. It is a job of the login
+shell (not `exec`: that would put it into the process group of login(1), which an interrupt kills with it). `frames.py` has the
 grammar that the agent speaks.
 """
 
@@ -17,10 +18,10 @@ HELLO = b"dfb?"
 QUIT = b"Q\n"
 
 LOADER = (
-    "exec sh -c 'stty sane -echo cs8 -parenb -istrip;"
+    "sh -c 'stty sane -echo cs8 -parenb -istrip;"
     rf'printf "{upper(READY)}\212";b=;'
     "while IFS= read -r l;do case $l in .)break;;esac;"
-    rf'b=$b$l;printf "{upper(TAKEN)}\212";done;eval "$b"' + "'\n"
+    rf'b=$b$l;printf "{upper(TAKEN)}\212";done;eval "$b"' + "';exit\n"
 )
 
 # `read` takes the terminal's lines apart; nothing that was typed is ever evaluated but `c`, by a shell of its own.
