@@ -72,15 +72,19 @@ class MatrixFile(Strict):
     release: Text
     """A release that dfbuild knows, or the path of a release's TOML, from this file's directory: ./mine.toml"""
     axes: AxesTable
+    """What the cells are the product of."""
     defaults: AxesTable = AxesTable()
     """Values for axes that [axes] or an [[include]] leave out."""
     include: tuple[IncludeTable, ...] = ()
+    """More cells, or other suites for cells that are there."""
     exclude: tuple[ExcludeTable, ...] = ()
+    """Cells that are left out."""
     shape: ShapeFields = ShapeFields()
     """Hardware of all shapes of this file, where a shape itself says nothing."""
     shapes: dict[Name, ShapeFields] = Field(default_factory=dict)
     """Shapes of this file by name. The name of a common shape changes only what is said here."""
     limits: LimitsTable = LimitsTable()
+    """What may run at a time."""
     via: Literal["serial", "ssh"] | None = None
     """How the suites reach the guest. Left out: SSH, where the release has it."""
     baseline: Text | None = None

@@ -7,7 +7,7 @@ of one build stand together. New cells of an `[[include]]` come after.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dfbuild import filter
 from dfbuild.config import Axes, Matrix
@@ -50,22 +50,35 @@ def expand(matrix: Matrix) -> Expansion:
 
 
 def select(expansion: Expansion, filter_text: str) -> Expansion:
-    """The part of `expansion` that a filter expression selects.
+    """The part of `expansion` that a filter expression selects; all of it for an empty one.
 
-    Raises `UsageError` for a bad expression, and for one that selects nothing.
+    Raises `UsageError` for a bad expression, and for one that selects no cell, refused or not.
     """
+    if not filter_text.strip():
+        return expansion
     matches = filter.compile(filter_text)
-    selected = replace(
-        expansion,
+    selected = Expansion(
         cells=tuple(cell for cell in expansion.cells if matches(cell.attributes())),
         refusals=tuple(r for r in expansion.refusals if matches(r.cell.attributes())),
         excluded=tuple(r for r in expansion.excluded if matches(r.cell.attributes())),
     )
-    if not (selected.cells or selected.refusals or selected.excluded):
-        raise UsageError(
-            f"no cell is selected by: {filter_text}", hint="`dfbuild matrix --dry-run` lists the cells"
-        )
+    if not (selected.cells or selected.refusals):
+        # A value that no cell has is the likely reason, and can be pointed at.
+        filter.compile(filter_text, _values(expansion))
+        raise UsageError(f"no cell is selected by: {filter_text}", hint="`dfbuild matrix --dry-run` lists them")
     return selected
+
+
+def _values(expansion: Expansion) -> dict[str, filter.Attribute]:
+    """The attributes of cells, with the names that occur on each axis."""
+    cells = [*expansion.cells, *(refusal.cell for refusal in expansion.refusals)]
+    axes = {
+        "toolchain": dict.fromkeys(cell.variant.toolchain for cell in cells),
+        "stack_protector": dict.fromkeys(cell.variant.stack_protector for cell in cells),
+        "kernel": dict.fromkeys(cell.variant.kernel for cell in cells),
+        "shape": dict.fromkeys(cell.shape.name for cell in cells),
+    }
+    return {**filter.CELL, **{axis: filter.Attribute(values=tuple(names)) for axis, names in axes.items()}}
 
 
 def _rules(rules: Iterable[tuple[str, str]]) -> Callable[[Mapping[str, str | int]], str | None]:

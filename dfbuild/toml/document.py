@@ -205,7 +205,7 @@ def _expected(kind: str, detail: ErrorDetails) -> str:
         case "greater_than_equal":
             return f"{context['ge']} or more"
         case "greater_than":
-            return f"more than {context['gt']}"
+            return f"more than {context['gt']:g}"
         case "less_than_equal":
             return f"{context['le']} or less"
     return detail["msg"]
