@@ -83,11 +83,10 @@ def _read(path: Path, elf: Any) -> ElfFacts:
                     defined.add(symbol.name)
                 if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_size"] > 0:
                     functions += not of_linker
-        elif isinstance(section, RelocationSection) and elf["e_type"] == "ET_REL":
-            if elf.get_section(section["sh_info"])["sh_flags"] & _EXECUTABLE_SECTION:
-                symbols = elf.get_section(section["sh_link"])
-                for entry in section.iter_relocations():
-                    references[symbols.get_symbol(entry["r_info_sym"]).name] += 1
+        elif isinstance(section, RelocationSection) and _is_of_code(elf, section):
+            symbols = elf.get_section(section["sh_link"])
+            for entry in section.iter_relocations():
+                references[symbols.get_symbol(entry["r_info_sym"]).name] += 1
     interpreted = any(segment["p_type"] == "PT_INTERP" for segment in elf.iter_segments())
     return ElfFacts(
         path=path,
@@ -101,6 +100,13 @@ def _read(path: Path, elf: Any) -> ElfFacts:
         functions=functions,
         references={name: count for name, count in sorted(references.items()) if name},
     )
+
+
+def _is_of_code(elf: Any, relocations: Any) -> bool:
+    """Whether these are the relocations of a code section of an object."""
+    if elf["e_type"] != "ET_REL":
+        return False
+    return bool(elf.get_section(relocations["sh_info"])["sh_flags"] & _EXECUTABLE_SECTION)
 
 
 def _plain(symbol: str) -> str:

@@ -1,4 +1,7 @@
-"""The `newc` cpio archive that Linux unpacks as its initramfs (Documentation/driver-api/early-userspace/buffer-format)."""
+"""The `newc` cpio archive that Linux unpacks as its initramfs.
+
+Format: Linux, Documentation/driver-api/early-userspace/buffer-format.rst.
+"""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def linkage(path: Path) -> Linkage | None:
         elf = ELFFile(stream)
         interpreters = [s.get_interp_name() for s in elf.iter_segments() if isinstance(s, InterpSegment)]
         needed = [
-            tag.needed
+            tag.needed  # type: ignore[attr-defined]
             for section in elf.iter_sections()
             if isinstance(section, DynamicSection)
             for tag in section.iter_tags("DT_NEEDED")

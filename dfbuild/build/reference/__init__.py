@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import dfbuild.suites
+import dfbuild
 from dfbuild.build.recipe import Artefact, Recipe
 from dfbuild.build.reference import apt, data, kernel, world
 from dfbuild.build.reference import image as image_files
@@ -31,7 +31,7 @@ class Target:
         fetched = apt.fetch("kernel packages", apt.resolve((build.kernel,), _KERNEL_PACKAGES))
         userland = apt.fetch("userland packages", apt.resolve(build.packages))
         here = templates.images(_NAME)
-        sources = world.read_sources([Path(dfbuild.suites.__path__[0]) / "probes", here])
+        sources = world.read_sources([Path(dfbuild.__file__).parent / "suites" / "probes", here])
         values = {"authorized_key": keys.client_public, "hostname": release.name}
         files = templates.render_tree(here / "root", values)
         return image_files.recipe(
@@ -52,7 +52,9 @@ class Target:
             ("console", cell.shape.console, tuple(build.consoles)),
         ):
             if value not in known:
-                return Refusal(cell, f"the reference guest has no driver for {what} {value!r}, only {', '.join(known)}")
+                return Refusal(
+                    cell, f"the reference guest has no driver for {what} {value!r}, only {', '.join(known)}"
+                )
         return None
 
     def media(self, release: Release, cell: Cell, image: Artefact, workspace: Workspace) -> Media:

@@ -122,5 +122,3 @@ def installed(names: tuple[str, ...]) -> tuple[str, ...]:
             f"not installed on this host: {', '.join(missing)}", hint=f"apt-get install {' '.join(missing)}"
         )
     return tuple(f"{name}={found[name]}" for name in names)
-
-

@@ -1,4 +1,4 @@
-"""The kernel: a Debian package's bzImage as the ELF file in it, which QEMU starts by its PVH note, and its modules."""
+"""The kernel: the ELF file in a Debian package's bzImage, which QEMU starts by its PVH note, and some modules."""
 
 from __future__ import annotations
 
