@@ -17,7 +17,7 @@ from dfbuild.matrix.job import Job
 from dfbuild.model import Cell, CheckResult, CrashReport, StageReached, Verdict
 from dfbuild.results.directory import cell_directory
 from dfbuild.results.records import Attempt
-from dfbuild.results.verdict import cell_verdict
+from dfbuild.results.verdict import cell_title, cell_verdict
 from dfbuild.session import HeldSession, boot
 from dfbuild.suites.run import CheckEvent, ResultEvent, run_suites
 from dfbuild.workspace import runtime_directory
@@ -26,7 +26,7 @@ from dfbuild.workspace import runtime_directory
 _CELL_SECONDS = 3600.0
 _BOOT_SECONDS = 900.0
 _SUITES_SECONDS = 1800.0
-_STOP_SECONDS = 10.0
+_SETTLE_SECONDS = 10.0
 
 TRIES = 2
 """How often a cell is tried as long as only the infrastructure fails."""
@@ -86,21 +86,17 @@ def _attempt(job: Job, cell: Cell, image: Artefact, attempt: Attempt, booted: Ca
             job.listener(CellStage(cell.id, reached.stage, reached.seconds))
 
         directory = cell_directory(job.workspace, job.run, cell.id, attempt.number)
-        session = boot(guest, job.release, cell, directory, deadline.sooner(_BOOT_SECONDS), stage)
-        booted()
-        try:
+        # Leaving the session ends the guest, interrupted or not.
+        with boot(guest, job.release, cell, directory, deadline.sooner(_BOOT_SECONDS), stage) as session:
+            booted()
             ending.accel = guest.accel
             _suites(job, cell, attempt, session, deadline, ending)
-            ending.crash = session.final_crash(deadline.sooner(_STOP_SECONDS))
-        finally:
-            # Not under the run's cancellation: an interrupted guest must still be ended.
-            session.stop(Deadline.after(_STOP_SECONDS, what="the guest's end"))
+            ending.crash = session.final_crash(deadline.sooner(_SETTLE_SECONDS))
         if ending.crash is not None:
             ending.verdict, ending.title = ending.crash.verdict, ending.crash.title
         else:
-            ending.verdict = cell_verdict(cell.suites, ending.checks)
-            failed = [check.check for check in ending.checks if check.outcome == "fail"]
-            ending.title = ", ".join(failed[:3]) + (f" and {len(failed) - 3} more" if len(failed) > 3 else "")
+            ending.verdict = cell_verdict(cell.suites, ending.checks, check=job.check)
+            ending.title = cell_title(cell.suites, ending.checks, check=job.check)
     except GuestCrashed as error:
         ending.verdict, ending.title, ending.crash = error.verdict, error.message, error.report
     except GuestError as error:
@@ -139,5 +135,5 @@ def _suites(
         deadline.sooner(_SUITES_SECONDS, what=f"the suites of {cell.id}"),
         event,
         directory / "suites.log",
-        check=job.check,
+        check=job.check or None,
     )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from dfbuild.build.recipe import Artefact, Recipe
 from dfbuild.deadline import Deadline
-from dfbuild.errors import BuildFailed, Cancelled, DeadlineExceeded, InfraError
+from dfbuild.errors import BuildFailed, DeadlineExceeded, InfraError
 from dfbuild.matrix.cell import run_cell
 from dfbuild.matrix.events import CellBegan, CellEnded, RunBegan, StepBegan, StepEnded, StepSaid
 from dfbuild.matrix.job import Job
 from dfbuild.matrix.plan import Plan
 from dfbuild.matrix.schedule import Cost, Scheduler, Task
-from dfbuild.model import Cell, StepKind, Verdict
+from dfbuild.model import Cell, Verdict
 from dfbuild.results.records import StepRecord
 
 _OVERHEAD_MIB = 64
@@ -40,52 +41,47 @@ class PlanRun:
     # ── builds ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _step(self, recipe: Recipe) -> Task:
+        def blocked(culprit: str) -> None:
+            self._failed[recipe.id] = self._failed[culprit]
+
         return Task(
             id=recipe.id,
             cost=Cost(cpus=1),
             run=lambda booted: self._make(recipe),
-            blocked=lambda culprit: self._failed.setdefault(recipe.id, self._failed[culprit]),
+            blocked=blocked,
             needs=frozenset(need.id for need in recipe.needs),
             rank=-1,  # before guests: builds are what the others wait for
         )
 
     def _make(self, recipe: Recipe) -> bool:
-        job, start = self._job, time.monotonic()
-        found = job.artefacts.find(recipe)
-        if found is not None:
-            self._finish(recipe, StepRecord(**_step(recipe), verdict=Verdict.PASS, cached=True, facts=found.facts))
-            self._done[recipe.id] = found
-            return True
-        job.listener(StepBegan(label(recipe)))
-        deadline = Deadline.after(recipe.minutes * 60, what=label(recipe), cancel=job.cancel)
+        """Find or make the artefact and record how that went; True if it is there."""
+        job, name, start = self._job, label(recipe), time.monotonic()
+        record = StepRecord(recipe.id, recipe.kind, recipe.name, recipe.key, Verdict.PASS)
+        artefact = job.artefacts.find(recipe)
+        if artefact is not None:
+            return self._ended(recipe, replace(record, cached=True, facts=artefact.facts), artefact)
+        job.listener(StepBegan(name))
+        deadline = Deadline.after(recipe.minutes * 60, what=name, cancel=job.cancel)
         needs = [self._done[need.id] for need in recipe.needs]
         try:
-            made = job.artefacts.make(
-                recipe, needs, deadline, lambda line: job.listener(StepSaid(label(recipe), line))
-            )
+            artefact = job.artefacts.make(recipe, needs, deadline, lambda line: job.listener(StepSaid(name, line)))
+            record = replace(record, facts=artefact.facts)
         except BuildFailed as error:
-            verdict, title, tail = Verdict.BUILD_FAIL, error.message, error.tail
             log = str(error.log or "")
+            record = replace(record, verdict=Verdict.BUILD_FAIL, title=error.message, tail=error.tail, log=log)
         except (InfraError, DeadlineExceeded) as error:
-            verdict, title, tail, log = Verdict.INFRA, str(error), "", ""
-        else:
-            self._done[recipe.id] = made
-            seconds = time.monotonic() - start
-            self._finish(
-                recipe, StepRecord(**_step(recipe), verdict=Verdict.PASS, seconds=seconds, facts=made.facts)
-            )
-            return True
-        self._failed[recipe.id] = (verdict, f"{label(recipe)}: {title}")
-        seconds = time.monotonic() - start
-        self._finish(
-            recipe,
-            StepRecord(**_step(recipe), verdict=verdict, seconds=seconds, title=title, tail=tail, log=log),
-        )
-        return False
+            record = replace(record, verdict=Verdict.INFRA, title=str(error))
+        return self._ended(recipe, replace(record, seconds=time.monotonic() - start), artefact)
 
-    def _finish(self, recipe: Recipe, record: StepRecord) -> None:
+    def _ended(self, recipe: Recipe, record: StepRecord, artefact: Artefact | None) -> bool:
+        name = label(recipe)
+        if artefact is not None:
+            self._done[recipe.id] = artefact
+        else:
+            self._failed[recipe.id] = (record.verdict, f"{name}: {record.title}")
         self._job.results.record_step(self._job.run, record)
-        self._job.listener(StepEnded(label(recipe), record.verdict, record.title, record.seconds, record.cached))
+        self._job.listener(StepEnded(name, record.verdict, record.title, record.seconds, record.cached))
+        return artefact is not None
 
     # ── guests ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -116,10 +112,3 @@ class PlanRun:
 def label(recipe: Recipe) -> str:
     """A recipe as people see it."""
     return f"{recipe.kind} {recipe.name}" if recipe.kind != recipe.name else recipe.name
-
-
-def _step(recipe: Recipe) -> dict[str, str | StepKind]:
-    return {"id": recipe.id, "kind": recipe.kind, "name": recipe.name, "key": recipe.key}
-
-
-__all__ = ["Cancelled", "PlanRun", "label"]
