@@ -15,10 +15,12 @@ from dfbuild.releases import Release
 from dfbuild.session.protocol import Session
 from dfbuild.shell.protocol import Shell
 from dfbuild.suites.attached import RECORD, Attached
-from dfbuild.suites.probe import Probes
+from dfbuild.suites.probe import ProbeError, Probes
 
 if TYPE_CHECKING:
     from dfbuild.wire import Link
+
+_ASK = 20.0
 
 
 @pytest.fixture(scope="session")
@@ -98,6 +100,22 @@ def wire(guest: Session) -> Iterator[Link]:
 def probe(attached: Attached, shell: Shell) -> Probes:
     """Runs a program of the suites in the guest: `probe("hogs", 2, 500, "free")` gives its `Report`."""
     return Probes(shell, attached.release.probes, attached.deadline)
+
+
+@pytest.fixture(scope="session")
+def ask(attached: Attached, shell: Shell) -> Callable[[str], str]:
+    """Runs one of the release's commands by its name and gives what it prints. Anything but success is an error."""
+
+    def run(name: str) -> str:
+        command = attached.release.commands.get(name)
+        if command is None:
+            raise ProbeError(f"release {attached.release.name} does not say how to ask for {name!r}")
+        answer = shell.run(command, attached.deadline.sooner(_ASK, what=f"{name} in the guest"))
+        if answer.status != 0:
+            raise ProbeError(f"{command!r} ended with status {answer.status}: {answer.text[:200]!r}")
+        return answer.text
+
+    return run
 
 
 @pytest.fixture

@@ -8,10 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dfbuild.deadline import Deadline
-from dfbuild.releases import Release
-from dfbuild.shell.protocol import Shell
-from dfbuild.suites.probe import ProbeError, Probes, Report
+from dfbuild.suites.probe import Probes, Report
 from dfbuild.suites.security.conftest import EXECS
 
 Fact = Callable[[str, object], None]
@@ -23,20 +20,13 @@ AREAS = ("stack", "heap", "large", "mmap", "text")
 
 
 @pytest.fixture(scope="module")
-def fixed_layout(probe: Probes, shell: Shell, release: Release, suites_deadline: Deadline) -> Report:
+def fixed_layout(probe: Probes, ask: Callable[[str], str]) -> Report:
     """The same as `layout`, while the guest is told not to randomise."""
-
-    def switch(name: str) -> None:
-        answer = shell.run(release.commands[name], suites_deadline.sooner(20))
-        if answer.status != 0:
-            raise ProbeError(f"{answer.command!r} ended with status {answer.status}: {answer.text[:200]!r}")
-
-    switch("aslr-off")
+    ask("aslr-off")
     try:
-        report = probe("layout", EXECS)
+        return probe("layout", EXECS)
     finally:
-        switch("aslr-on")
-    return report
+        ask("aslr-on")
 
 
 @pytest.mark.parametrize("area", AREAS)
