@@ -86,13 +86,13 @@ def deadline(request: pytest.FixtureRequest, attached: Attached) -> Deadline:
 
 @pytest.fixture(scope="session")
 def wire(guest: Session) -> Iterator[Link]:
-    """Ethernet frames to and from the guest's second network card."""
+    """Ethernet frames to and from the guest's second network card; all of them are in `wire.pcap`."""
     from dfbuild.wire import open_wire
 
     ends = guest.manifest.wire
     if ends is None:
         raise InfraError("this guest has no wire", hint="start it with its second network card")
-    with open_wire(ends) as opened:
+    with open_wire(ends, guest.manifest.transcript.with_name("wire.pcap")) as opened:
         yield opened
 
 
