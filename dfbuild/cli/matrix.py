@@ -73,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
             config_text=matrix.file.read_text(encoding="utf-8"),
             command=("dfbuild", *arguments.argv),
             cells=chosen.plan.cells,
+            options=_options(arguments),
             refusals=chosen.plan.refusals,
             versions=_versions(),
         )
@@ -174,6 +175,16 @@ def _interruptible(cancel: Cancel) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _options(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """What a line that repeats a part of this run has to say as well."""
+    return tuple(
+        word
+        for name in ("via", "work")
+        if getattr(arguments, name)
+        for word in (f"--{name}", str(getattr(arguments, name)))
+    )
 
 
 def _versions() -> dict[str, str]:

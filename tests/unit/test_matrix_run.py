@@ -1,0 +1,146 @@
+"""A plan being run, with real recipes and store, and guests that only say how they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dfbuild.build.recipe import Artefact, Kitchen, Recipe
+from dfbuild.build.store import ArtefactStore
+from dfbuild.deadline import Cancel
+from dfbuild.errors import BuildFailed, InfraError
+from dfbuild.guest.accel import Accel
+from dfbuild.matrix import run as run_module
+from dfbuild.matrix.events import Event, StepEnded
+from dfbuild.matrix.job import Job
+from dfbuild.matrix.plan import plan
+from dfbuild.matrix.run import PlanRun
+from dfbuild.matrix.schedule import Cost
+from dfbuild.model import Cell, Media, Refusal, Shape, StepKind, Variant, Verdict
+from dfbuild.releases import Release, load
+from dfbuild.results.records import RunInfo, RunRecord
+from dfbuild.results.store import Store
+from dfbuild.workspace import Workspace
+
+LIMIT = Cost(memory=4096, cpus=2, guests=2, boots=1)
+
+
+class Target:
+    """Worlds by toolchain, one kernel for all; `broken` toolchains fail as they are told."""
+
+    def __init__(self, broken: Mapping[str, Exception] | None = None) -> None:
+        self.broken = broken or {}
+        self.made: list[str] = []
+        self._kernel = self._recipe(StepKind.KERNEL, "kernel")
+
+    def _recipe(self, kind: StepKind, name: str, *needs: Recipe) -> Recipe:
+        def make(kitchen: Kitchen) -> Mapping[str, Any]:
+            self.made.append(name)
+            assert [need.name for need in kitchen.needs] == [need.name for need in needs]
+            if name in self.broken:
+                raise self.broken[name]
+            (kitchen.directory / "what").write_text(name)
+            return {"made": name}
+
+        return Recipe(kind, name, {"n": name}, make, needs)
+
+    def image(self, release: Release, cell: Cell, workspace: Workspace) -> Recipe:
+        toolchain = cell.variant.toolchain
+        world = self._recipe(StepKind.WORLD, toolchain)
+        return self._recipe(StepKind.IMAGE, f"image-{toolchain}", self._kernel, world)
+
+    def refuse(self, release: Release, cell: Cell) -> Refusal | None:
+        return Refusal(cell, "no such toolchain") if cell.variant.toolchain == "cfront" else None
+
+    def media(self, release: Release, cell: Cell, image: Artefact, workspace: Workspace) -> Media:
+        return Media()
+
+
+def cell(toolchain: str, shape: str) -> Cell:
+    return Cell(Variant("reference", toolchain, "on", "smp"), Shape(shape))
+
+
+@pytest.fixture
+def guests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Replaces the guest run by one that passes at once; the list says which cells ran."""
+    ran: list[str] = []
+
+    def run_cell(
+        job: Job, cell: Cell, image: Artefact, steps: tuple[str, ...], booted: Callable[[], None]
+    ) -> Verdict:
+        assert (image.path / "what").read_text() == f"image-{cell.variant.toolchain}"
+        ran.append(cell.id)
+        attempt = job.results.begin_cell(job.run, cell.id, steps)
+        booted()
+        job.results.end_cell(attempt, Verdict.PASS)
+        return Verdict.PASS
+
+    monkeypatch.setattr(run_module, "run_cell", run_cell)
+    return ran
+
+
+def go(workspace: Workspace, target: Target, cells: list[Cell]) -> tuple[RunRecord, list[Event]]:
+    events: list[Event] = []
+    planned = plan(cells, [], target, load("reference"), workspace)
+    with Store.open(workspace.database) as store:
+        run = store.begin(RunInfo("test", "test.toml", "", ("dfbuild",), planned.cells, refusals=planned.refusals))
+        job = Job(
+            run=run,
+            release=load("reference"),
+            target=target,
+            workspace=workspace,
+            artefacts=ArtefactStore(workspace),
+            results=store,
+            accel=Accel("tcg", "test"),
+            cancel=Cancel(),
+            listener=events.append,
+            via="ssh",
+        )
+        PlanRun(job, planned, {c.id for c in planned.cells}).run(LIMIT)
+        store.finish(run)
+        return store.run(run), events
+
+
+def test_each_step_is_made_once_and_cached_the_next_time(tmp_path: Path, guests: list[str]) -> None:
+    workspace, target = Workspace(tmp_path), Target()
+    cells = [cell(t, s) for t in ("gcc-12", "clang-14") for s in ("up", "smp2")]
+    first, _ = go(workspace, target, cells)
+    assert sorted(target.made) == ["clang-14", "gcc-12", "image-clang-14", "image-gcc-12", "kernel"]
+    assert sorted(guests) == sorted(c.id for c in cells)
+    assert {c.verdict for c in first.cells} == {Verdict.PASS}
+
+    second, events = go(workspace, target, cells)
+    assert len(target.made) == 5, "nothing is made twice"
+    assert all(step.cached for step in second.steps)
+    assert [e.cached for e in events if isinstance(e, StepEnded)] == [True] * 5
+
+
+def test_a_failed_build_fails_its_cells_and_no_others(tmp_path: Path, guests: list[str]) -> None:
+    broken = BuildFailed("init.c does not compile", component="init", tail="error: oops")
+    record, _ = go(
+        Workspace(tmp_path), Target({"clang-14": broken}), [cell("gcc-12", "up"), cell("clang-14", "up")]
+    )
+    verdicts = {c.id: (c.verdict, c.title) for c in record.cells}
+    assert verdicts[cell("gcc-12", "up").id][0] is Verdict.PASS
+    verdict, title = verdicts[cell("clang-14", "up").id]
+    assert verdict is Verdict.BUILD_FAIL
+    assert "init.c does not compile" in title
+    steps = {step.name: step for step in record.steps}
+    assert steps["clang-14"].verdict is Verdict.BUILD_FAIL
+    assert "oops" in steps["clang-14"].tail
+    assert "image-clang-14" not in steps, "what stands on a failed step is not begun"
+
+
+def test_our_own_failure_is_not_blamed_on_the_build(tmp_path: Path, guests: list[str]) -> None:
+    record, _ = go(Workspace(tmp_path), Target({"kernel": InfraError("no space left")}), [cell("gcc-12", "up")])
+    assert record.cells[0].verdict is Verdict.INFRA
+    assert guests == []
+
+
+def test_the_target_can_refuse(tmp_path: Path, guests: list[str]) -> None:
+    record, _ = go(Workspace(tmp_path), Target(), [cell("cfront", "up"), cell("gcc-12", "up")])
+    assert [r.reason for r in record.refusals] == ["no such toolchain"]
+    assert len(record.cells) == 1
