@@ -155,11 +155,19 @@ class _Check:
         for name in self._file.shapes:
             self._shape(name)
         for shape in self._composed.values():
-            place = ("shapes", shape.name) if shape.name in self._file.shapes else self._first_use(shape.name)
-            for message, hint in objections(shape):
-                self._problem(place, f"shape {shape.name!r}: {message}", hint=hint)
+            for objection in objections(shape):
+                place = self._at_fault(shape.name, objection.field)
+                self._problem(place, f"shape {shape.name!r}: {objection.message}", hint=objection.hint)
 
-    def _first_use(self, shape: str) -> Place:
+    def _at_fault(self, shape: str, field: str) -> Place:
+        """Where the file says `field` of `shape`, or else where it first speaks of the shape."""
+        own = self._file.shapes.get(shape)
+        if own is not None and field in own.given():
+            return ("shapes", shape, field)
+        if field in self._file.shape.given():
+            return ("shape", field)
+        if own is not None:
+            return ("shapes", shape)
         for table, place in self._tables():
             if table.shape and shape in table.shape:
                 return (*place, "shape", table.shape.index(shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +12,13 @@ from pathlib import Path
 from dfbuild import filter
 from dfbuild.model import Cell, Shape, Variant
 from dfbuild.releases.schema import ShapeFields, Strict
-from dfbuild.toml import Document
+from dfbuild.toml import Document, nearest
 
 MOST_CPUS = 64
 
 
 class Impossible(Strict):
-    """Shapes that no hypervisor can give."""
+    """Shapes that the hypervisor cannot give."""
 
     when: str
     """Filter expression on the shape's attributes."""
@@ -29,12 +30,14 @@ class Hardware(Strict):
     """The file `hardware.toml`."""
 
     shapes: dict[str, ShapeFields]
+    models: dict[str, tuple[str, ...]]
+    """Field of a shape ▸ globs of the names that it may have."""
     impossible: tuple[Impossible, ...]
 
 
 @functools.cache
 def hardware() -> Hardware:
-    """The common shapes, and what no shape can be."""
+    """The common shapes, the models there are, and what no shape can be."""
     file = resources.files(__package__).joinpath("hardware.toml")
     return Document.parse(file.read_text(encoding="utf-8"), Path("hardware.toml")).validate(Hardware)
 
@@ -62,12 +65,27 @@ class Shapes:
         return Shape(name, **fields)  # type: ignore[arg-type]
 
 
-def objections(shape: Shape) -> list[tuple[str, str]]:
-    """Why `shape` cannot be, each with a hint; empty if it can."""
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Why a shape cannot be. `field` is the one at fault, or empty where it is how they go together."""
+
+    field: str
+    message: str
+    hint: str
+
+
+def objections(shape: Shape) -> list[Objection]:
+    """Why `shape` cannot be; empty if it can."""
     found = []
     if shape.cpus > MOST_CPUS:
         size = f"{shape.sockets} sockets x {shape.cores} cores x {shape.threads} threads"
-        found.append((f"{size} are {shape.cpus} CPUs", f"at most {MOST_CPUS} together"))
+        found.append(Objection("", f"{size} are {shape.cpus} CPUs", f"at most {MOST_CPUS} together"))
     attributes = Cell(Variant("", "", "", ""), shape).attributes()
-    found += [(r.reason, r.hint) for r in hardware().impossible if filter.compile(r.when)(attributes)]
+    for field, globs in hardware().models.items():
+        name = str(attributes[field])
+        if not any(fnmatch.fnmatchcase(name, glob) for glob in globs):
+            found.append(Objection(field, f"no {field} is called {name!r}", nearest(name, globs)))
+    for rule in hardware().impossible:
+        if filter.compile(rule.when)(attributes):
+            found.append(Objection("", rule.reason, rule.hint))
     return found

@@ -93,8 +93,15 @@ class Document:
             found = found[step]
         return found
 
+    def _written(self, place: Place) -> Place:
+        """`place`, without the index where one value was written for a list of one."""
+        if place and place[-1] == 0 and place not in self.lines and place[:-1] in self.lines:
+            return place[:-1]
+        return place
+
     def problem(self, place: Place, message: str, *, hint: str = "") -> UsageError:
         """An error at `place`, to be raised or collected."""
+        place = self._written(place)
         return UsageError(message, hint=hint, file=self.file, line=self.line(place), key=dotted(place))
 
     def validate(self, model: type[Model]) -> Model:
@@ -109,7 +116,7 @@ class Document:
             raise InvalidFile(problems) from error
 
     def _translate(self, model: type[BaseModel], detail: ErrorDetails) -> UsageError:
-        place, kind = detail["loc"], detail["type"]
+        place, kind = self._written(detail["loc"]), detail["type"]
         if place[-1:] == ("[key]",):
             expected = _expected(kind, detail)
             return self.problem(place[:-1], f"expected a name that is {expected}, found {_shown(place[-2])}")

@@ -15,6 +15,7 @@ from dfbuild import releases, toml
 from dfbuild.config import Limits, Matrix, load, schema
 from dfbuild.config.shapes import hardware, objections
 from dfbuild.errors import UsageError
+from dfbuild.guest import models
 from dfbuild.model import Shape
 from dfbuild.toml import InvalidFile
 
@@ -209,12 +210,12 @@ def test_shipped_matrices_load_and_obey_the_schema(file: Path) -> None:
         (AXES.replace("clang-14", "clang14"), 3, "axes.toolchain[1]", "called 'clang14'", "'clang-14'"),
         (AXES.replace("clang-14", "gcc-12"), 3, "axes.toolchain[1]", "'gcc-12' stands here twice", "leave one"),
         (AXES.replace('["up", "smp2"]', '[\n "up",\n "smp3"]'), 8, "axes.shape[1]", "called 'smp3'", "'smp"),
-        (AXES.replace('"on"', '"onn"'), 4, "axes.stack_protector[0]", "no stack protector of reference", "'on'"),
-        (AXES.replace('"smp"', '"SMP"'), 5, "axes.kernel[0]", "no kernel of reference is called 'SMP'", "smp"),
+        (AXES.replace('"on"', '"onn"'), 4, "axes.stack_protector", "no stack protector of reference", "'on'"),
+        (AXES.replace('"smp"', '"SMP"'), 5, "axes.kernel", "no kernel of reference is called 'SMP'", "smp"),
         (AXES.replace('"smp"', "[]"), 5, "axes.kernel", "expected at least one name, found none", "known: smp"),
         (AXES + "suites = ['schedular']\n", 7, "axes.suites[0]", "no suite of reference", "'scheduler'"),
         (AXES.replace('kernel = "smp"', ""), 2, "axes.kernel", "this axis is missing", "known: smp"),
-        (AXES + "[[include]]\nshape = 'hat2'\n", 8, "include[0].shape[0]", "no shape is called 'hat2'", "'ht2'"),
+        (AXES + "[[include]]\nshape = 'hat2'\n", 8, "include[0].shape", "no shape is called 'hat2'", "'ht2'"),
         (AXES + "[[include]]\n", 7, "include[0]", "names no axis", "smp4"),
         # expressions
         (
@@ -240,16 +241,25 @@ def test_shipped_matrices_load_and_obey_the_schema(file: Path) -> None:
             "2 sockets x 33 cores x 1 threads are 66 CPUs",
             "64",
         ),
-        (AXES + "[shapes.x]\nthreads = 2\n", 7, "shapes.x", "does not show its threads", "Haswell-noTSX"),
         (
-            AXES.replace('"smp2"', "") + "[shape]\nthreads = 2\n",
+            AXES + "[shapes.x]\nthreads = 2\ncpu = 'EPYC'\n",
+            7,
+            "shapes.x",
+            "does not show its threads",
+            "Haswell-noTSX",
+        ),
+        (
+            AXES.replace('"smp2"', "") + "[shape]\nthreads = 2\ncpu = 'max'\n",
             6,
             "axes.shape[0]",
             "does not show its threads",
             "sockets",
         ),
         (AXES + "[shapes.x]\ncpu = 'pentium3'\n", 7, "shapes.x", "no no-execute bit", "nx = false"),
-        (AXES + "[shapes.x]\nmachine = 'isapc'\nsockets = 2\n", 7, "shapes.x", "an ISA PC has one CPU", ""),
+        (AXES + "[shapes.x]\nnx = true\ndisk = 'ide'\n", 7, "shapes.x", "speaks AHCI, not IDE", '"ahci"'),
+        (AXES + "[shapes.x]\nnx = true\nnic = 'e100'\n", 9, "shapes.x.nic", "no nic is called 'e100'", "'e1000"),
+        (AXES + "[shapes.x]\nmachine = 'q36'\n", 8, "shapes.x.machine", "no machine is called 'q36'", "'q35'"),
+        (AXES.replace("up", "nx-off") + "[shape]\ndisk = 'x'\n", 8, "shape.disk", "'nx-off': no disk", "nvme"),
     ],
 )
 def test_errors(tmp_path: Path, text: str, line: int | None, key: str, message: str, hint: str) -> None:
@@ -296,6 +306,13 @@ def test_a_threaded_shape_may_be_amd_where_it_is_not_emulated() -> None:
     assert objections(Shape("x", threads=2, cpu="EPYC"))
     assert not objections(Shape("x", threads=2, cpu="EPYC", accel="kvm"))
     assert not objections(Shape("x", threads=2, cpu="core2duo"))
+
+
+def test_the_models_are_those_that_guests_can_have() -> None:
+    known = hardware().models
+    assert set(known["disk"]) == set(models.DISKS)
+    assert set(known["nic"]) == set(models.NICS)
+    assert {name.removesuffix("*") for name in known["machine"]} == set(models.MACHINES)
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
