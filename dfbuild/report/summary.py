@@ -46,6 +46,6 @@ def headline(run: RunRecord) -> str:
         f"{plural(len(run.cells), 'cell')}: {cells}" if cells else "no cells",
         f"{plural(counts.total(), 'check')}: {checks}" if checks else "no checks",
         *([f"{len(run.refusals)} refused"] if run.refusals else []),
-        *([duration(seconds)] if seconds is not None else [str(run.status)]),
+        *([f"in {duration(seconds)}"] if seconds is not None else [str(run.status)]),
     ]
     return f"{'; '.join(parts)}: {MEANINGS[exit_status(run)]}"

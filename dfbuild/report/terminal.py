@@ -42,21 +42,28 @@ def show(run: RunRecord, comparison: Comparison | None, workspace: Workspace, st
     from rich.console import Console
 
     stream = stream or sys.stdout
-    console = Console(
-        file=stream,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        width=None if stream.isatty() else _PLAIN_WIDTH,
-    )
+    width = None if stream.isatty() else _PLAIN_WIDTH
+    console = Console(file=stream, highlight=False, markup=False, emoji=False, width=width)
     _print(console, run, comparison, Excerpts(workspace, run))
 
 
 def render(run: RunRecord, comparison: Comparison | None, workspace: Workspace) -> str:
-    """The same as plain text."""
+    """The same as plain text, whatever the environment says of colours."""
+    from rich.console import Console
+
     text = io.StringIO()
-    show(run, comparison, workspace, text)
-    return text.getvalue()
+    console = Console(
+        file=text,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=_PLAIN_WIDTH,
+        force_terminal=False,
+        color_system=None,
+    )
+    _print(console, run, comparison, Excerpts(workspace, run))
+    # Tables fill their last column with blanks.
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
 def _print(console: Console, run: RunRecord, comparison: Comparison | None, excerpts: Excerpts) -> None:
