@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfbuild.errors import UsageError
-from dfbuild.guest.models import CONSOLES, DEFAULT_CPU, DISKS, NICS, family, unknown
+from dfbuild.guest.models import CONSOLES, DEFAULT_CPU, DISKS, HYPERTHREADS, NICS, family, unknown
 from dfbuild.guest.protocol import GuestSpec, WireEnds
 from dfbuild.model import Disk, Shape
 
@@ -72,7 +72,10 @@ def mac(guest: str, number: int) -> str:
 
 def cpu(shape: Shape, accel: str) -> str:
     """The CPU model with its features. NX is said either way, so that no model's default decides it."""
-    return f"{shape.cpu or DEFAULT_CPU[accel]},{'+' if shape.nx else '-'}nx"
+    features = ["+nx" if shape.nx else "-nx"]
+    if not shape.cpu and shape.threads > 1 and HYPERTHREADS[accel]:
+        features.append(HYPERTHREADS[accel])
+    return ",".join([shape.cpu or DEFAULT_CPU[accel], *features])
 
 
 def qemu_argv(spec: GuestSpec, accel: str) -> list[str]:

@@ -63,8 +63,13 @@ CONSOLES: Mapping[str, tuple[tuple[str, Mapping[str, str]], ...]] = {
 }
 """Console kind ▸ devices and their options."""
 
-DEFAULT_CPU: Mapping[str, str] = {"kvm": "host", "tcg": "max"}
+# TCG's `max` says AuthenticAMD, and AMD shows hyper-threads only with TOPOEXT, which TCG does not have: as an Intel
+# CPU it shows them. For all shapes, so that two that differ in threads differ in nothing else.
+DEFAULT_CPU: Mapping[str, str] = {"kvm": "host", "tcg": "max,vendor=GenuineIntel"}
 """Accelerator ▸ CPU model, for shapes that name none."""
+
+HYPERTHREADS: Mapping[str, str] = {"kvm": "+topoext", "tcg": ""}
+"""Accelerator ▸ what its default model needs besides to show more than one thread a core (on AMD hosts)."""
 
 
 def unknown(kind: str, name: str, known: Mapping[str, object]) -> UsageError:

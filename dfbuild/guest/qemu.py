@@ -40,6 +40,11 @@ def forwarded_port(usernet: str) -> int:
     return int(found[1])
 
 
+def compact_registers(text: str) -> list[str]:
+    """Of the human monitor's `info registers -a`, the lines that say where each CPU is."""
+    return [found[0].rstrip() for found in _REGISTERS.finditer(text)]
+
+
 def shutdown_cause(events: Iterable[Mapping[str, Any]]) -> str:
     """Why QEMU ended, out of its last QMP events; empty if it did not say."""
     causes = [str(event["data"]["reason"]) for event in events if event["event"] == "SHUTDOWN"]
@@ -143,10 +148,9 @@ class QemuGuest:
             # While QEMU starts: this import is slow.
             from dfbuild.guest.qmp import Qmp, QmpGone
 
-            qmp_connection = undo.enter_context(hypervisor.accept(qmp_listener, deadline))
             console = undo.enter_context(hypervisor.accept(console_listener, deadline))
             try:
-                qmp = Qmp(qmp_connection, deadline)
+                qmp = Qmp(hypervisor.accept(qmp_listener, deadline), deadline)
                 self._running_accel = "kvm" if qmp.execute("query-kvm", deadline)["enabled"] else "tcg"
                 qmp.execute("cont", deadline)
             except QmpGone as error:
@@ -223,7 +227,7 @@ class QemuGuest:
         lines = [
             f"status: {status['status']}",
             *(f"cpu {cpu['cpu-index']}: host thread {cpu['thread-id']}" for cpu in cpus),
-            *(found[0].rstrip() for found in _REGISTERS.finditer(registers)),
+            *compact_registers(registers),
             *(f"event: {event['event']} {event.get('data', '')}".rstrip() for event in qmp.events[-8:]),
         ]
         return "\n".join(lines) + "\n"

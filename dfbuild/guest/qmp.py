@@ -6,6 +6,7 @@ Importing this costs a tenth of a second (asyncio): import it where a guest is s
 from __future__ import annotations
 
 import asyncio
+import atexit
 import collections
 import contextlib
 import os
@@ -33,6 +34,7 @@ T = TypeVar("T")
 
 # A hostile guest can cause events for ever; the last ones tell how it ended.
 _EVENTS_KEPT = 256
+_CLOSE_SECONDS = 1.0
 
 
 class QmpRefused(InfraError):
@@ -59,11 +61,25 @@ class _Loop:
 
     def forget(self) -> None:
         """In a forked child there is no thread: start a new one when it is needed."""
-        self.__init__()  # type: ignore[misc]
+        self._lock = threading.Lock()
+        self._loop = None
+
+    def close(self) -> None:
+        """At the interpreter's exit: end what still runs, lest asyncio complains of it."""
+        if self._loop is not None:
+            self.submit(_cancel_all()).result(_CLOSE_SECONDS)
+
+
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 _LOOP = _Loop()
 os.register_at_fork(after_in_child=_LOOP.forget)
+atexit.register(_LOOP.close)
 
 
 class Qmp:
@@ -72,10 +88,15 @@ class Qmp:
     def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
         """Negotiate over `connection`, which is taken over. Raises `QmpGone` if QEMU hangs up."""
         connection.setblocking(False)
+        self._connection = connection
         self._client = QMPClient("guest")
         self._client.events.event_filter = self._record
         self._events: collections.deque[Message] = collections.deque(maxlen=_EVENTS_KEPT)
-        _result(_LOOP.submit(self._client.connect(connection)), deadline, "QEMU's QMP greeting")
+        connected = _LOOP.submit(self._client.connect(connection))
+        try:
+            _result(connected, deadline, "QEMU's QMP greeting")
+        finally:
+            connected.cancel()  # whatever ended the wait; the library then hangs up
         self._ended = _LOOP.submit(self._serve())
 
     def execute(self, command: str, deadline: Deadline, **arguments: object) -> Any:
@@ -105,8 +126,9 @@ class Qmp:
 
     def close(self, deadline: Deadline) -> None:
         """Hang up. Idempotent."""
-        if not self._ended.done():
-            _result(_LOOP.submit(self._hang_up()), deadline, "the end of the QMP connection")
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self.drain(deadline)
 
     def _record(self, event: Message) -> bool:
         """Called in the loop thread for every event; False keeps it out of the library's own endless queue."""
@@ -114,12 +136,9 @@ class Qmp:
         return False
 
     async def _serve(self) -> None:
-        """Wait for the connection's end and clean up behind it."""
+        """Wait for the connection's end, whoever brought it, and clean up behind it."""
         while self._client.runstate is Runstate.RUNNING:
             await self._client.runstate_changed()
-        await self._hang_up()
-
-    async def _hang_up(self) -> None:
         with contextlib.suppress(EOFError, OSError, QMPError):
             await self._client.disconnect()
 
