@@ -164,6 +164,8 @@ def test_the_reference_guest_refuses_what_cannot_be() -> None:
     assert refusals(Shape("x", cpu="kvm64")) == []
     (reason,) = refusals(Shape("x", cpu="kvm32"))
     assert "long mode" in reason
+    (reason,) = refusals(Shape("x", memory=71))
+    assert "72 MiB" in reason
     (reason,) = refusals(Shape("x", hypervisor="xen-pvh"))
     assert "Xen" in reason
     (reason,) = refusals(Shape("x"), "gcc34")
