@@ -44,9 +44,8 @@ class ElfFacts:
         return self.kind == "ET_REL"
 
     def refers_to(self, symbols: Iterable[str]) -> set[str]:
-        """Those of `symbols` that this file calls or, static programs apart, defines."""
-        known = self.undefined | self.dynamic | (frozenset() if self.static else self.defined)
-        return set(symbols) & known
+        """Those of `symbols` that this file leaves for others to define."""
+        return set(symbols) & (self.undefined | self.dynamic)
 
 
 def elf_facts(path: Path) -> ElfFacts:
@@ -151,12 +150,7 @@ def prove(
             "sites": sum(_sites(file, protector) for file in protected),
         },
         "files": {
-            file.path.name: {
-                "functions": file.functions,
-                "sites": _sites(file, protector),
-                "undefined": sorted(file.undefined),
-            }
-            for file in objects
+            file.path.name: {"functions": file.functions, "sites": _sites(file, protector)} for file in objects
         },
     }
 

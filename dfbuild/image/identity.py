@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import struct
 import tempfile
@@ -53,9 +52,12 @@ def _make(directory: Path) -> None:
             )
             public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
             private.with_suffix(".pub").write_bytes(public + b" dfbuild\n")
-        # Renaming onto a directory that somebody else has filled meanwhile fails, and theirs is as good.
-        with contextlib.suppress(OSError):
+        try:
             temporary.rename(directory)
+        except OSError:
+            # Somebody else has filled it meanwhile, and theirs is as good.
+            if not directory.is_dir():
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

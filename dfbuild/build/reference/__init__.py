@@ -6,6 +6,7 @@ Out: recipes fetch ▸ kernel, fetch + world ▸ image, and the media that guest
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import dfbuild
@@ -18,7 +19,6 @@ from dfbuild.releases import Release
 from dfbuild.workspace import Workspace
 
 _NAME = "reference"
-_KERNEL_PACKAGES = "linux-image-"
 
 
 class Target:
@@ -28,8 +28,9 @@ class Target:
         """The recipe of the image of `cell`. Shapes share it: they differ in hardware and kernel arguments only."""
         build = data.of(release)
         keys = identity.ensure(workspace, _NAME)
-        fetched = apt.fetch("kernel packages", apt.resolve((build.kernel,), _KERNEL_PACKAGES))
-        userland = apt.fetch("userland packages", apt.resolve(build.packages))
+        resolve = functools.partial(apt.resolve, cache=workspace.cache)
+        fetched = apt.fetch("kernel packages", resolve((build.kernel,), build.kernel_follow))
+        userland = apt.fetch("userland packages", resolve(build.packages, build.packages_follow))
         here = templates.images(_NAME)
         sources = world.read_sources([Path(dfbuild.__file__).parent / "suites" / "probes", here])
         values = {"authorized_key": keys.client_public, "hostname": release.name}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from dfbuild.deadline import Deadline
 from dfbuild.errors import InfraError
 from dfbuild.model import StepKind
 from dfbuild.sandbox import Sandbox
+from dfbuild.workspace import atomic_write
 
 _UPDATE = "`apt-get update` (as root) fetches the package lists"
 _LOOKUP_SECONDS = 60.0
@@ -34,46 +37,82 @@ class Package:
     sha256: str
 
 
-@functools.cache
-def resolve(names: tuple[str, ...], follow: str = "") -> tuple[Package, ...]:
-    """The packages called `names` in the versions that apt would install, looked up once a process.
+def resolve(names: Sequence[str], follow: Sequence[str], cache: Path) -> tuple[Package, ...]:
+    """The packages called `names` and their dependencies, in the versions that apt would install, by name.
 
-    Where `follow` is given, each package is replaced by the first dependency whose name begins with it, if it has
-    one: that is how a meta-package's kernel is found. Raises `InfraError` with the cure if the lists lack one.
+    Only dependencies whose name begins with a word of `follow` are taken: that finds the kernel behind a
+    meta-package, or a program's libraries. What apt says is kept in the directory `cache` until its lists change.
+    Raises `InfraError` with the cure if the lists lack a package.
     """
-    described = _describe(names)
-    chosen = tuple(_followed(described[name], follow) for name in names)
-    if chosen != names:
-        described = _describe(chosen)
+    question = repr((sorted(names), sorted(follow), _lists()))
+    answer = cache / f"apt-{hashlib.sha256(question.encode()).hexdigest()[:16]}.json"
+    try:
+        return tuple(Package(**entry) for entry in json.loads(answer.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        found = _ask(names, follow)
+    atomic_write(answer, json.dumps([asdict(package) for package in found], indent=1) + "\n")
+    return found
+
+
+def _lists() -> list[tuple[str, int, int]]:
+    """What apt's answers depend on: its lists, its configuration and what is installed."""
+    places = [Path("/var/lib/dpkg/status"), *Path("/var/lib/apt/lists").glob("*"), *Path("/etc/apt").rglob("*")]
+    seen = []
+    for path in sorted(places):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            seen.append((str(path), status.st_mtime_ns, status.st_size))
+    return seen
+
+
+def _ask(names: Sequence[str], follow: Sequence[str]) -> tuple[Package, ...]:
+    unwanted = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
+    depends = _apt_cache("depends", "--recurse", *(f"--no-{kind}" for kind in unwanted), *names)
+    chosen = sorted(closure(dependencies(depends), names, follow))
+    shown = _apt_cache("show", "--no-all-versions", *chosen)
+    entries = {entry["Package"]: entry for entry in map(_fields, shown.split("\n\n")) if "SHA256" in entry}
+    missing = [name for name in chosen if name not in entries]
+    if missing:
+        raise InfraError(f"apt's package lists have no {', '.join(missing)}", hint=_UPDATE)
     return tuple(
         Package(entry["Package"], entry["Version"], entry["Architecture"], entry["SHA256"])
-        for entry in (described[name] for name in chosen)
+        for entry in (entries[name] for name in chosen)
     )
 
 
-def _describe(names: tuple[str, ...]) -> dict[str, dict[str, str]]:
+def _apt_cache(*words: str) -> str:
     deadline = Deadline.after(_LOOKUP_SECONDS, what="apt-cache")
-    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
-    shown = process.run(["apt-cache", "show", "--no-all-versions", *names], deadline, environment=environment)
-    entries = {entry["Package"]: entry for entry in map(_fields, shown.output.split("\n\n")) if "Package" in entry}
-    missing = [name for name in names if "SHA256" not in entries.get(name, {})]
-    if missing:
-        raise InfraError(f"apt's package lists have no {', '.join(missing)}", hint=_UPDATE)
-    return entries
+    return process.run(["apt-cache", *words], deadline, environment={**os.environ, "LC_ALL": "C.UTF-8"}).output
+
+
+def dependencies(text: str) -> dict[str, list[str]]:
+    """Package ▸ what it depends on, from the output of `apt-cache depends`; virtual packages are left out."""
+    found: dict[str, list[str]] = {}
+    package = ""
+    for line in text.splitlines():
+        if line and not line[0].isspace() and line[0] != "|":
+            package = line
+            found.setdefault(package, [])
+        elif match := re.fullmatch(r"[ |]*(?:Pre)?Depends: ([^<\s]+)", line):
+            found.setdefault(package, []).append(match[1])
+    return found
+
+
+def closure(depends: Mapping[str, Sequence[str]], names: Iterable[str], follow: Sequence[str]) -> set[str]:
+    """`names` and all that they need, as far as the needed names begin with a word of `follow`."""
+    found = set(names)
+    queue = list(found)
+    while queue:
+        for needed in depends.get(queue.pop(), ()):
+            if needed.startswith(tuple(follow)) and needed not in found:
+                found.add(needed)
+                queue.append(needed)
+    return found
 
 
 def _fields(paragraph: str) -> dict[str, str]:
     """The one-line fields of a control paragraph."""
     return dict(re.findall(r"^([A-Za-z0-9-]+): (.*)$", paragraph, re.MULTILINE))
-
-
-def _followed(entry: Mapping[str, str], prefix: str) -> str:
-    if prefix:
-        for dependency in entry.get("Depends", "").split(","):
-            name = dependency.split("(")[0].split("|")[0].strip()
-            if name.startswith(prefix):
-                return name
-    return entry["Package"]
 
 
 def fetch(name: str, packages: tuple[Package, ...]) -> Recipe:

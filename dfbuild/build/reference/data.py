@@ -23,9 +23,13 @@ class Build(Strict):
     """Table `[build]`."""
 
     kernel: str
-    """Debian package of the kernel, or a package that depends on the one."""
+    """Debian package of the kernel, or a meta-package that depends on the one."""
+    kernel_follow: tuple[str, ...]
+    """Beginnings of the names of dependencies to take along: the kernel's own parts."""
     packages: tuple[str, ...]
     """Debian packages that the userland is taken from."""
+    packages_follow: tuple[str, ...]
+    """Beginnings of the names of dependencies to take along: libraries."""
     install: dict[str, str]
     """Path in the guest ▸ path in the packages. Shared libraries come along by themselves."""
     modules: tuple[str, ...]
