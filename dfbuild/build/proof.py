@@ -125,12 +125,12 @@ def prove(
     """
     files = [elf_facts(path) for path in paths]
     objects = [file for file in files if file.is_object]
-    if not objects:
-        raise BuildFailed("there is no object file to prove the build by", component="proof")
     for file in files:
         _prove_machine(file, elf_machine)
         _prove_compiler(file, toolchain)
         _prove_protector(file, protector)
+    if not objects:
+        raise BuildFailed("there is no object file to prove the build by", component="proof")
     protected = [file for file in objects if file.refers_to(protector.present)]
     if protector.present and not protected:
         raise BuildFailed(

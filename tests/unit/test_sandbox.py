@@ -1,0 +1,95 @@
+"""A build can neither be pointed at the host's system nor reach anything but its own directory."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dfbuild import process
+from dfbuild.deadline import Deadline
+from dfbuild.errors import UsageError
+from dfbuild.sandbox import Sandbox, require_destination
+
+SYSTEM = ["/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/run", "/sbin", "/sys", "/usr", "/var/lib"]
+NAMES = st.lists(st.text("abcdefghij-_.", min_size=1, max_size=8).filter(lambda n: n.strip(".")), max_size=4)
+
+
+@pytest.mark.parametrize("path", ["", ".", "relative", "a/b", "/", "//", "/.", "/tmp/..", "/var", *SYSTEM])
+def test_refuses_empty_relative_root_and_system_destinations(path: str) -> None:
+    with pytest.raises(UsageError):
+        require_destination(Path(path))
+
+
+@given(system=st.sampled_from(SYSTEM), names=NAMES)
+def test_refuses_everything_below_a_system_directory(system: str, names: list[str]) -> None:
+    with pytest.raises(UsageError):
+        require_destination(Path(system, *names))
+
+
+def test_refuses_a_link_that_leads_to_the_system(tmp_path: Path) -> None:
+    link = tmp_path / "innocent"
+    link.symlink_to("/etc")
+    for path in (link, link / "below", link / ".." / "usr"):
+        with pytest.raises(UsageError):
+            require_destination(path)
+
+
+def test_accepts_a_directory_of_ones_own(tmp_path: Path) -> None:
+    assert require_destination(tmp_path) == tmp_path.resolve()
+
+
+def test_refuses_to_run_without_a_destination_or_with_a_bad_one() -> None:
+    for writable in ((), (Path(""),), (Path("/"),), (Path("/etc"),)):
+        with pytest.raises(UsageError):
+            Sandbox(writable=writable).argv(["true"])
+
+
+def inside(sandbox: Sandbox, script: str) -> process.Completed:
+    return process.run(sandbox.argv(["/bin/sh", "-c", script]), Deadline.after(30, what="the sandbox"))
+
+
+def test_only_its_own_directory_can_be_written(tmp_path: Path) -> None:
+    own, outside = tmp_path / "own", tmp_path / "outside"
+    own.mkdir()
+    outside.mkdir()
+    (outside / "input").write_text("as it was")
+    sandbox = Sandbox(writable=(own,), readable=(outside,))
+    done = inside(sandbox, f"cat {outside}/input > {own}/copy")
+    assert done.status == 0, done.output
+    assert (own / "copy").read_text() == "as it was"
+    for victim in (outside / "new", outside / "input", Path("/usr/new"), Path("/etc/hostname"), Path("/root/new")):
+        assert inside(sandbox, f"echo x > {victim}").status != 0, victim
+    assert (outside / "input").read_text() == "as it was"
+    assert not (outside / "new").exists()
+
+
+def test_host_tmp_is_hidden_unless_named(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    if not tmp_path.is_relative_to("/tmp"):
+        pytest.skip("pytest's directory is not in /tmp")
+    assert inside(Sandbox(writable=(own,)), f"test -e {secret}").status != 0
+    assert inside(Sandbox(writable=(own,), readable=(secret,)), f"test -e {secret}").status == 0
+
+
+def test_network_is_out_of_reach_unless_asked(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        script = f"import socket; socket.create_connection(('127.0.0.1', {port}), 5)"
+        for network in (False, True):
+            argv = Sandbox(writable=(tmp_path,), network=network).argv(["python3", "-c", script])
+            assert (process.run(argv, Deadline.after(30)).status == 0) is network
+
+
+def test_environment_and_capabilities_stay_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DESTDIR", "/")
+    sandbox = Sandbox(writable=(tmp_path,), environment={"SOURCE_DATE_EPOCH": "7"})
+    done = inside(sandbox, "echo ${DESTDIR-none} $SOURCE_DATE_EPOCH $PWD; grep CapEff /proc/self/status")
+    assert done.output.splitlines()[0] == f"none 7 {tmp_path}"
+    assert int(done.output.split()[-1], 16) == 0
