@@ -12,7 +12,7 @@ from dfbuild.results.directory import cell_directory
 from dfbuild.results.records import CellRecord, RunRecord
 from dfbuild.workspace import Workspace
 
-BEFORE, AFTER = 8, 24
+BEFORE, AFTER = 8, 32
 """Lines shown ahead of a place and behind it; of a longer span its beginning and its end are shown."""
 MOST = 100
 """Excerpts in one report. A run with more failures than that has one cause, and it is in the first ones."""

@@ -92,10 +92,11 @@ def _of_guest(run: RunRecord, cell: CellRecord) -> Iterator[Failure]:
             what=check.outcome,
             title=_first_line(check.detail),
             detail=check.detail,
-            console=check.console,
+            # (0, 0) is what a check says that does not know.
+            console=check.console if any(check.console) else None,
             repeat=repeat_line(run.config_file, cell.id, check=check.check, options=run.options),
         )
 
 
 def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return next((line.strip() for line in text[:4000].splitlines() if line.strip()), "")

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 
+_BLOCK = 6000
+"""Characters of one failure's detail that are shown."""
+
+
 def render(run: RunRecord, comparison: Comparison | None, workspace: Workspace) -> str:
     """The page as text, to be written as UTF-8."""
     return _template().render(page=page(run, comparison, Excerpts(workspace, run)))
@@ -52,6 +56,7 @@ def _template() -> Template:
         "duration": duration,
         "figure": figure,
         "flatten": flatten,
+        "block": lambda text: safe(text, _BLOCK),
         "line": safe_line,
         "word": lambda value: str(value or "unfinished").lower().replace("_", "-").replace(" ", "-"),
         "median": median,

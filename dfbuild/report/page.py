@@ -18,6 +18,8 @@ from dfbuild.results.verdict import exit_status
 
 _MOST_PASSES = 20_000
 """Checks in a run beyond which the page no longer lists the ones that passed: a browser must still open it."""
+_MOST_FAILURES = 300
+"""Failures told at length; the others are in their cells, and in report.json."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,8 @@ class Page:
     """Build steps that came from the cache."""
     grid: Grid
     failures: tuple[FailureView, ...]
+    more_failures: int
+    """How many there are beyond those."""
     fixed: tuple[tuple[str, CheckResult], ...]
     cells: tuple[CellView, ...]
     changes: Changes | None
@@ -120,7 +124,7 @@ def page(run: RunRecord, comparison: Comparison | None, excerpts: Excerpts) -> P
     cells = {cell.id: cell for cell in run.cells}
     cell_kinds = {change.cell: change.kind for change in comparison.cells} if comparison else {}
     check_kinds = {(c.cell, c.check): c.kind for c in comparison.checks} if comparison else {}
-    status = exit_status(run)
+    status, wrong = exit_status(run), failures(run)
     counts = outcomes(run)
     return Page(
         run=run,
@@ -138,8 +142,9 @@ def page(run: RunRecord, comparison: Comparison | None, excerpts: Excerpts) -> P
                 check_kinds.get((failure.cell, failure.check)) if failure.check else cell_kinds.get(failure.cell),
                 tuple((cell, anchors[cell]) for cell in (failure.cell, *failure.also)),
             )
-            for failure in failures(run)
+            for failure in wrong[:_MOST_FAILURES]
         ),
+        more_failures=max(0, len(wrong) - _MOST_FAILURES),
         fixed=fixed(run),
         cells=_cells(run, anchors),
         changes=_changes(comparison) if comparison else None,

@@ -51,14 +51,15 @@ def strip(values: Sequence[float], scale: tuple[float, float]) -> Strip:
 
 def timeline(stages: Sequence[StageReached], longest: float) -> tuple[Segment, ...]:
     """The stages of one boot on a scale that ends at `longest` seconds."""
+
+    def place(seconds: float) -> float:
+        return round(100 * seconds / longest, 2) if longest > 0 else 0.0
+
     found = []
     before = 0.0
     for stage in stages:
         # Stages of a guest that was reset need not come in order.
         begin, end = min(before, stage.seconds), max(before, stage.seconds)
-        factor = 100 / longest if longest > 0 else 0.0
-        found.append(
-            Segment(stage.stage, round(begin * factor, 2), round((end - begin) * factor, 2), stage.seconds)
-        )
+        found.append(Segment(stage.stage, place(begin), place(end) - place(begin), stage.seconds))
         before = end
     return tuple(found)

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 _PLAIN_WIDTH = 132
 _DETAILED = 20
-"""Failures shown with detail and console; the others get two lines each. The page has them all."""
+"""Failures shown with detail and console; the others get a few lines each."""
+_LISTED = 200
+"""Failures shown at all."""
 
 _COLOURS: dict[str, str] = {
     Verdict.PASS: "green",
@@ -139,7 +141,7 @@ def _counts(cell: CellRecord) -> Text:
 def _failures(console: Console, run: RunRecord, excerpts: Excerpts) -> None:
     found = failures(run)
     cells = {cell.id: cell for cell in run.cells}
-    for number, failure in enumerate(found):
+    for number, failure in enumerate(found[:_LISTED]):
         what = "FAIL" if failure.what == Outcome.FAIL else failure.what
         name = f"{safe_line(failure.check)}  in " if failure.check else ""
         _line(console, f"{what}  {name}{safe_line(failure.cell)}", style=_colour(failure.what))
@@ -161,6 +163,8 @@ def _failures(console: Console, run: RunRecord, excerpts: Excerpts) -> None:
             _line(console, f"  log: {safe_line(failure.log)}")
         _line(console, f"  repeat: {safe_line(failure.repeat, 4000)}")
         console.print()
+    if len(found) > _LISTED:
+        _line(console, f"and {plural(len(found) - _LISTED, 'failure')} more: see report.json")
 
 
 # ── comparison ─────────────────────────────────────────────────────────────────────────────────────────────────

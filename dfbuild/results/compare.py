@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -160,15 +161,8 @@ def _complete(snapshot: Snapshot, cell: str) -> bool:
 
 
 def _cells(run: Snapshot, against: Snapshot) -> Iterator[CellChange]:
-    appeared: dict[str, int] = {}
-    vanished: dict[str, int] = {}
-    for counts, these, others in (
-        (appeared, run.outcomes, against.outcomes),
-        (vanished, against.outcomes, run.outcomes),
-    ):
-        for key in these:
-            if key not in others:
-                counts[key[0]] = counts.get(key[0], 0) + 1
+    appeared = Counter(cell for cell, _ in run.outcomes.keys() - against.outcomes.keys())
+    vanished = Counter(cell for cell, _ in against.outcomes.keys() - run.outcomes.keys())
     for cell in {**run.verdicts, **against.verdicts}:
         before, after = against.verdicts.get(cell), run.verdicts.get(cell)
         kind: Kind | None
@@ -179,7 +173,7 @@ def _cells(run: Snapshot, against: Snapshot) -> Iterator[CellChange]:
         else:
             kind = verdict_kind(before, after)
         counted = not (_complete(run, cell) and _complete(against, cell))
-        came, went = (appeared.get(cell, 0), vanished.get(cell, 0)) if counted else (0, 0)
+        came, went = (appeared[cell], vanished[cell]) if counted else (0, 0)
         if kind is None and (came or went):
             kind = Kind.CHANGED
         if kind is not None:
@@ -187,12 +181,14 @@ def _cells(run: Snapshot, against: Snapshot) -> Iterator[CellChange]:
 
 
 def _checks(run: Snapshot, against: Snapshot) -> Iterator[CheckChange]:
-    for key in {**run.outcomes, **against.outcomes}:
-        cell, check = key
+    for key in (*run.outcomes, *(key for key in against.outcomes if key not in run.outcomes)):
         before, after = against.outcomes.get(key), run.outcomes.get(key)
+        if before is after and after is Outcome.PASS:
+            continue  # nearly all of them: asked first because it is quick
         kind = check_kind(before, after)
         if kind is None:
             continue
+        cell, check = key
         one_sided = before is None or after is None
         if one_sided and not (_complete(run, cell) and _complete(against, cell)):
             continue

@@ -48,8 +48,8 @@ def snapshot(db: sqlite3.Connection, run: str) -> Snapshot:
     outcomes: dict[tuple[str, str], Outcome] = {}
     samples: dict[tuple[str, str, str], Sample] = {}
     for cell, attempt, _ in db.execute(_LAST, (run,)).fetchall():
-        for name, outcome in db.execute("SELECT name, outcome FROM checks WHERE attempt = ?", (attempt,)):
-            outcomes[cell, name] = _OUTCOMES[outcome]
+        rows = db.execute("SELECT name, outcome FROM checks WHERE attempt = ?", (attempt,))
+        outcomes.update(((cell, name), _OUTCOMES[outcome]) for name, outcome in rows)
         for name, *row in db.execute(
             "SELECT checks.name, metric, unit, sample_values, better FROM samples"
             " JOIN checks ON checks.id = check_id WHERE samples.attempt = ? ORDER BY samples.id",
@@ -113,6 +113,22 @@ def summaries(db: sqlite3.Connection, limit: int | None) -> tuple[RunSummary, ..
             )
         )
     return tuple(found)
+
+
+def ids(db: sqlite3.Connection) -> list[str]:
+    """The ids of all runs, the newest first."""
+    return [row[0] for row in db.execute("SELECT id FROM runs ORDER BY started DESC, id DESC")]
+
+
+def latest(db: sqlite3.Connection, name: str | None, before: str | None, status: RunStatus | None) -> str | None:
+    """The newest run that meets all that is not None."""
+    found: tuple[str] | None = db.execute(
+        "SELECT id FROM runs WHERE (?1 IS NULL OR name = ?1) AND (?2 IS NULL OR status = ?2)"
+        " AND (?3 IS NULL OR (started, id) < (SELECT started, id FROM runs WHERE id = ?3))"
+        " ORDER BY started DESC, id DESC LIMIT 1",
+        (name, status, before),
+    ).fetchone()
+    return found[0] if found else None
 
 
 def _steps(db: sqlite3.Connection, run: str) -> tuple[StepRecord, ...]:

@@ -6,9 +6,10 @@ not the p value alone: significant after the correction, a large effect, and a m
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median
 from typing import TypeVar
@@ -46,9 +47,9 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`p` is corrected (None where too few samples made a test pointless). `effect` is Cliff's delta, from -1
-    (every value after is below every value before) to 1. `ratio` is median after / before, None where that is
-    meaningless (a median that is not positive)."""
+    """`effect` is Cliff's delta, from -1 (every value after is below every value before) to 1. `ratio` is median
+    after / before, None where that is meaningless (a median that is not positive). `p` is corrected, and None where
+    it was not needed: too few samples for any test, or nothing that a test could have confirmed."""
 
     trend: Trend
     p: float | None
@@ -61,35 +62,61 @@ class Judgement:
 def judge(pairs: Mapping[Key, Pair]) -> dict[Key, Judgement]:
     """Judge all metrics of a comparison together; pairs with an empty side are left out."""
     usable = {key: pair for key, pair in pairs.items() if pair.before and pair.after}
+    judged = {key: _look(pair) for key, pair in usable.items()}
     testable = _testable(usable)
-    raw = {key: mann_whitney(usable[key].before, usable[key].after) for key in usable}
-    corrected = holm({key: raw[key][0] for key in testable})
-    return {key: _judgement(pair, raw[key][1], corrected.get(key)) for key, pair in usable.items()}
+    suspects = {key for key in testable if _is_suspect(judged[key])}
+    # The tests come last and only if there is something to confirm: the library alone takes longer to import than
+    # a quiet night takes to compare.
+    corrected = holm({key: p_value(usable[key]) for key in testable}) if suspects else {}
+    able = set(testable)
+    for key, pair in usable.items():
+        p = corrected.get(key)
+        if key not in able:
+            trend = Trend.TOO_FEW
+        elif key in suspects and p is not None and p < ALPHA:
+            lower = judged[key].after < judged[key].before
+            trend = Trend.BETTER if lower == (pair.better is Better.LOWER) else Trend.WORSE
+        else:
+            trend = Trend.SAME
+        judged[key] = replace(judged[key], trend=trend, p=p)
+    return judged
 
 
-def _judgement(pair: Pair, effect: float, p: float | None) -> Judgement:
+def _look(pair: Pair) -> Judgement:
+    """All that can be said without a test."""
     before, after = median(pair.before), median(pair.after)
-    moved = abs(after - before) > MOVED * min(abs(before), abs(after))
-    if p is None:
-        trend = Trend.TOO_FEW
-    elif p < ALPHA and abs(effect) >= LARGE_EFFECT and moved:
-        trend = Trend.BETTER if (after < before) == (pair.better is Better.LOWER) else Trend.WORSE
-    else:
-        trend = Trend.SAME
     ratio = after / before if before > 0 and after > 0 else None
-    return Judgement(trend, p, effect, ratio if ratio is not None and math.isfinite(ratio) else None, before, after)
+    if ratio is not None and not (math.isfinite(ratio) and ratio > 0):
+        ratio = None
+    return Judgement(Trend.SAME, None, cliffs_delta(pair.before, pair.after), ratio, before, after)
 
 
-def mann_whitney(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
-    """(two-sided p, Cliff's delta of `after` against `before`)."""
-    if len({*before, *after}) == 1:
-        return 1.0, 0.0
+def _is_suspect(one: Judgement) -> bool:
+    """A large effect and a median that moved: a change, if a test confirms it."""
+    moved = abs(one.after - one.before) > MOVED * min(abs(one.before), abs(one.after))
+    return moved and abs(one.effect) >= LARGE_EFFECT
+
+
+def cliffs_delta(before: Sequence[float], after: Sequence[float]) -> float:
+    """Of all pairs, the part in which `after` is greater less the part in which it is smaller (Cliff 1993)."""
+    ordered = sorted(before)
+    balance = sum(
+        bisect.bisect_left(ordered, value) - (len(ordered) - bisect.bisect_right(ordered, value)) for value in after
+    )
+    return balance / (len(before) * len(after))
+
+
+def p_value(pair: Pair) -> float:
+    """Two-sided p of the Mann-Whitney U test: exact for small samples without ties, otherwise asymptotic."""
+    distinct = len({*pair.before, *pair.after})
+    if distinct == 1:
+        return 1.0
     from scipy.stats import mannwhitneyu
 
-    ties = len({*before, *after}) < len(before) + len(after)
-    method = "exact" if not ties and max(len(before), len(after)) <= _EXACT else "asymptotic"
-    u, p = mannwhitneyu(after, before, alternative="two-sided", method=method)
-    return min(1.0, float(p)), 2.0 * float(u) / (len(before) * len(after)) - 1.0
+    ties = distinct < len(pair.before) + len(pair.after)
+    exact = not ties and max(len(pair.before), len(pair.after)) <= _EXACT
+    method = "exact" if exact else "asymptotic"
+    return min(1.0, float(mannwhitneyu(pair.before, pair.after, alternative="two-sided", method=method).pvalue))
 
 
 def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:

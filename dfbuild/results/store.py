@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import sqlite3
 import threading
@@ -17,6 +18,7 @@ from dfbuild.results import load
 from dfbuild.results.clean import clean, clean_json, finite
 from dfbuild.results.records import (
     Attempt,
+    CrashRecord,
     RunInfo,
     RunRecord,
     RunStatus,
@@ -235,18 +237,10 @@ class Store:
         crash: CrashReport | None = None,
     ) -> None:
         """The attempt ended. `title` says why in a line; `command` is the hypervisor's command line."""
-        story = (
-            None
-            if crash is None
-            else clean_json(
-                {
-                    "title": crash.title,
-                    "signature": crash.signature,
-                    "offset": crash.offset,
-                    "excerpt": crash.excerpt,
-                }
-            )
-        )
+        story = None
+        if crash is not None:
+            record = CrashRecord(crash.title, crash.signature, crash.offset, crash.excerpt)
+            story = clean_json(dataclasses.asdict(record))
         with self._write() as db:
             db.execute(
                 "UPDATE attempts SET verdict = ?, title = ?, seconds = ?, accel = ?, command = ?, crash = ?"
@@ -294,18 +288,12 @@ class Store:
         with self._read() as db:
             if before is not None:
                 self._require(db, before)
-            found = db.execute(
-                "SELECT id FROM runs WHERE (?1 IS NULL OR name = ?1) AND (?2 IS NULL OR status = ?2)"
-                " AND (?3 IS NULL OR (started, id) < (SELECT started, id FROM runs WHERE id = ?3))"
-                " ORDER BY started DESC, id DESC LIMIT 1",
-                (name, status, before),
-            ).fetchone()
-        return str(found[0]) if found else None
+            return load.latest(db, name, before, status)
 
     def resolve(self, text: str) -> str:
         """The run that a person means: an id, the beginning of just one, or `last`. Raises `UsageError`."""
         with self._read() as db:
-            ids = [str(row[0]) for row in db.execute("SELECT id FROM runs ORDER BY started DESC, id DESC")]
+            ids = load.ids(db)
         if not ids:
             raise UsageError("there is no run yet", hint="`dfbuild matrix CONFIG` makes one")
         if text in ("last", "latest"):

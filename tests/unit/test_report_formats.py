@@ -323,6 +323,28 @@ def test_the_page_tells_the_night(nights: tuple[RunRecord, Comparison], workspac
     assert shown.count("use of undeclared identifier") == 1
 
 
+def test_a_disaster_still_gives_a_page_that_opens(hostile_console: Workspace) -> None:
+    run = hostile_run("plain")
+    failed = tuple(
+        CheckResult(f"a/{number}", Outcome.FAIL, detail="<detail> " * 20_000, console=(0, 50))
+        for number in range(2000)
+    )
+    run = replace(run, cells=(replace(run.cells[0], checks=failed, verdict=Verdict.TEST_FAIL, crash=None),))
+    with_console(hostile_console, run, b"flood\n" * 10_000)
+    page = html.render(run, None, hostile_console)
+    assert len(page) < 8_000_000 and "and 1700 failures more" in page
+    text = terminal.render(run, None, hostile_console)
+    assert len(text) < 300_000 and "and 1800 failures more" in text
+
+
+def test_a_check_that_knows_no_place_shows_no_console(hostile_console: Workspace) -> None:
+    run = hostile_run("plain")
+    failed = (CheckResult("a/b", Outcome.FAIL, detail="seen"),)
+    run = replace(run, cells=(replace(run.cells[0], checks=failed, verdict=Verdict.TEST_FAIL, crash=None),))
+    with_console(hostile_console, run, b"unrelated\n")
+    assert "unrelated" not in terminal.render(run, None, hostile_console)
+
+
 def test_the_template_never_trusts_text() -> None:
     folder = Path(report.__file__).parent / "templates"
     template = (folder / "report.html.j2").read_text()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from dfbuild.model import Better, Outcome, Sample, Verdict
 from dfbuild.results.compare import Kind, check_kind, compare, verdict_kind
 from dfbuild.results.records import Snapshot
-from dfbuild.results.statistics import ALPHA, Pair, Trend, holm, judge, mann_whitney
+from dfbuild.results.statistics import ALPHA, Pair, Trend, cliffs_delta, holm, judge, p_value
 
 CELLS = ("v @ up", "v @ smp2", "w @ up")
 CHECKS = ("security/nx", "network/rst", "scheduler/cpus")
@@ -189,9 +191,37 @@ def test_a_clear_change_is_seen_in_its_direction() -> None:
 
 
 def test_a_small_shift_is_no_change_however_significant() -> None:
-    judged = judge({"m": Pair(gauss(100, 200), gauss(103, 200), Better.LOWER)})["m"]
-    assert judged.p is not None and judged.p < ALPHA and judged.effect > 0.474
+    pair = Pair(gauss(100, 200), gauss(103, 200), Better.LOWER)
+    assert p_value(pair) < ALPHA and cliffs_delta(pair.before, pair.after) > 0.474
+    assert judge({"m": pair})["m"].trend is Trend.SAME
+
+
+def test_a_large_shift_that_is_not_significant_is_no_change() -> None:
+    # Five a side can be significant; these are not, because one of them lies across.
+    pair = Pair((1.0, 1.1, 1.2, 1.3, 2.05), (2.0, 2.1, 2.2, 2.3, 2.4), Better.LOWER)
+    judged = judge({"m": pair})["m"]
+    assert judged.p is not None and judged.p > ALPHA
     assert judged.trend is Trend.SAME
+
+
+def test_a_quiet_night_does_not_load_the_statistics_library() -> None:
+    code = (
+        "import sys; from dfbuild.model import Better; from dfbuild.results.statistics import Pair, judge;"
+        "values = tuple(float(n) for n in range(30));"
+        "judge({n: Pair(values, values[::-1], Better.LOWER) for n in range(9)}); print('scipy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20)
+
+
+@given(VALUES, VALUES)
+def test_the_effect_is_what_its_definition_says(before: list[float], after: list[float]) -> None:
+    greater = sum(a > b for a in after for b in before)
+    smaller = sum(a < b for a in after for b in before)
+    assert cliffs_delta(before, after) == pytest.approx((greater - smaller) / (len(before) * len(after)))
 
 
 def test_too_few_samples_is_said_and_does_not_blunt_the_others() -> None:
@@ -206,7 +236,7 @@ def test_noise_over_many_metrics_raises_no_alarm() -> None:
     pairs = {
         number: Pair(gauss(100, 20, number), gauss(100, 20, -number - 1), Better.LOWER) for number in range(300)
     }
-    uncorrected = sum(mann_whitney(pair.before, pair.after)[0] < 0.05 for pair in pairs.values())
+    uncorrected = sum(p_value(pair) < 0.05 for pair in pairs.values())
     assert uncorrected > 5, "the noise must be such that an uncorrected test would raise alarms"
     assert {judgement.trend for judgement in judge(pairs).values()} == {Trend.SAME}
 
