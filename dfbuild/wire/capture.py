@@ -83,11 +83,3 @@ def read_capture(path: Path) -> Iterator[Record]:
             if len(frame) < length:
                 raise NotACapture(f"{path} breaks off in a frame")
             yield Record(seconds + micros / 1_000_000, frame)
-
-
-def describe(frame: bytes) -> str:
-    """`frame` in one line for a person, as scapy dissects it."""
-    from scapy.layers import inet  # noqa: F401  teaches Ether what is inside
-    from scapy.layers.l2 import Ether
-
-    return str(Ether(frame).summary())

@@ -224,7 +224,7 @@ class Peer:
             self._send([segment])
 
     def inject_frame(self, frame: bytes) -> None:
-        """Send any frame at all."""
+        """Send any frame at all: one that scapy built, for instance."""
         self._link.send(frame)
 
     def mac_of(self, address: str) -> str:

@@ -17,7 +17,7 @@ from dfbuild.deadline import Deadline
 from dfbuild.errors import DeadlineExceeded
 from dfbuild.guest.protocol import WireEnds
 from dfbuild.wire import Link, Peer, WireLink, open_wire
-from dfbuild.wire.capture import Capture, NotACapture, describe, read_capture
+from dfbuild.wire.capture import Capture, NotACapture, read_capture
 from dfbuild.wire.frames import Flag, Segment, decode, encode_unreachable
 from dfbuild.wire.impair import Impairment, impaired
 from dfbuild.wire.link import WireBusy
@@ -114,7 +114,7 @@ def test_everybody_reads_our_captures(tmp_path: Path) -> None:
     ours, scapys = list(read_capture(path)), rdpcap(str(path))
     assert [record.frame for record in ours] == [bytes(packet) for packet in scapys]
     assert [record.time for record in ours] == pytest.approx([float(packet.time) for packet in scapys], abs=2e-6)
-    assert [describe(record.frame) for record in ours][:2] == [
+    assert [packet.summary() for packet in scapys][:2] == [
         f"Ether / ARP who has {GUEST} says {HOST}",
         f"Ether / ARP is at {GUEST_MAC} says {GUEST}",
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ IN_FLIGHT = 64
 """Handshakes at a time: below the shortest queue of a listening socket (128, kern.ipc.somaxconn)."""
 WORD = b"sixteen bytes..."
 
+ROUNDS = 4
 MANY = 8
 LEAST_RATIO = 0.25
 """Of what many connections carry together to what one carries: many may cost something, but not most."""
@@ -93,7 +93,7 @@ def _storm(services: Services, deadline: Deadline) -> tuple[list[Conversation], 
 @pytest.fixture(scope="module")
 def rates(probe: Probes) -> Mapping[int, tuple[float, ...]]:
     """What so many connections over the loopback carry together, in MB/s, round by round."""
-    return {count: probe("netrate", count, 100, 3).numbers("rate", 3) for count in (1, MANY)}
+    return {count: probe("netrate", count, 100, ROUNDS).numbers("rate", ROUNDS) for count in (1, MANY)}
 
 
 @pytest.mark.parametrize("count", [1, MANY])
@@ -104,7 +104,10 @@ def test_throughput(count: int, rates: Mapping[int, tuple[float, ...]], samples:
 
 
 def test_throughput_scales(rates: Mapping[int, tuple[float, ...]], samples: Samples) -> None:
-    """Many connections carry together about as much as one, or more where there are CPUs for them."""
-    ratio = statistics.median(rates[MANY]) / statistics.median(rates[1])
+    """Many connections carry together about as much as one, or more where there are CPUs for them.
+
+    The best rounds are compared: what else the host does can only take from a round.
+    """
+    ratio = max(rates[MANY]) / max(rates[1])
     samples("throughput-ratio", [ratio], unit="ratio", better=Better.HIGHER)
     assert ratio >= LEAST_RATIO, f"{MANY} connections carry {ratio:.2f} times as much as one"

@@ -100,6 +100,7 @@ static void take(int service)
         if (service == STATUS) {
             say_status(fd);
             close(fd);
+            return; /* who asks next must see what has happened by then, and that takes a poll */
         } else if (used == SERVICES + MOST) {
             refused++;
             close(fd);
