@@ -6,26 +6,27 @@ import pytest
 
 from dfbuild.model import Cell
 from dfbuild.suites.probe import Probes, Report
+from dfbuild.suites.scheduler.windows import Windows
 
 FAIR_HOGS = 3
 
 
 @pytest.fixture(scope="session")
-def free_hogs(probe: Probes, cell: Cell) -> Report:
+def free_hogs(probe: Probes, cell: Cell) -> Windows:
     """As many computing processes as CPUs, placed by the scheduler."""
-    return probe("hogs", cell.shape.cpus, 700, "free")
+    return Windows(lambda: probe("hogs", cell.shape.cpus, 700, "free"))
+
+
+@pytest.fixture(scope="session")
+def rival_hogs(probe: Probes) -> Windows:
+    """Computing processes that all want the first CPU."""
+    return Windows(lambda: probe("hogs", FAIR_HOGS, 900, "one"))
 
 
 @pytest.fixture(scope="session")
 def pinned_hogs(probe: Probes, cell: Cell) -> Report:
     """One computing process on each CPU."""
     return probe("hogs", cell.shape.cpus, 300, "spread")
-
-
-@pytest.fixture(scope="session")
-def rival_hogs(probe: Probes) -> Report:
-    """Computing processes that all want the first CPU."""
-    return probe("hogs", FAIR_HOGS, 900, "one")
 
 
 @pytest.fixture(scope="session")
