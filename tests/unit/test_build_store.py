@@ -27,7 +27,9 @@ from dfbuild.sandbox import Sandbox
 from dfbuild.workspace import Workspace
 
 
-def recipe(make: Callable[[Kitchen], Mapping[str, Any]], *needs: Recipe, name: str = "thing", **extra: Any) -> Recipe:
+def recipe(
+    make: Callable[[Kitchen], Mapping[str, Any]], *needs: Recipe, name: str = "thing", **extra: Any
+) -> Recipe:
     return Recipe(StepKind.WORLD, name, {"name": name}, make, needs=needs, **extra)
 
 
@@ -227,7 +229,9 @@ def test_a_damaged_manifest_means_making_it_again(store: ArtefactStore) -> None:
         assert store.make(wanted, [], soon(), print).facts["text"] == "x"
 
 
-JSON = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=3))
+JSON = st.dictionaries(
+    st.text(max_size=5), st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=3)
+)
 
 
 @given(one=JSON, two=JSON)
@@ -240,7 +244,9 @@ def test_keys_are_equal_exactly_when_inputs_are(one: dict[str, Any], two: dict[s
 
 
 def test_a_need_changes_the_key() -> None:
-    keys = {recipe(writes(""), *needs).key for needs in ((), (recipe(writes(""), name="a"),), (recipe(writes("")),))}
+    keys = {
+        recipe(writes(""), *needs).key for needs in ((), (recipe(writes(""), name="a"),), (recipe(writes("")),))
+    }
     assert len(keys) == 3
 
 

@@ -43,7 +43,7 @@ def test_accepts_a_directory_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_refuses_to_run_without_a_destination_or_with_a_bad_one() -> None:
-    for writable in ((), (Path(""),), (Path("/"),), (Path("/etc"),)):
+    for writable in ((), (Path(),), (Path("/"),), (Path("/etc"),)):
         with pytest.raises(UsageError):
             Sandbox(writable=writable).argv(["true"])
 
