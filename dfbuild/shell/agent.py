@@ -2,8 +2,8 @@
 
 They come in two parts. The *loader* is one line short enough for any terminal and written so that sh, csh and their
 kin all take it from a prompt; it turns echo off, and reads the agent's own text in pieces. It is a job of the login
-shell (not `exec`: that would put it into the process group of login(1), which an interrupt kills with it). `frames.py` has the
-grammar that the agent speaks.
+shell (not `exec`: that would put it into the process group of login(1), which an interrupt kills with it).
+`frames.py` has the grammar that the agent speaks.
 """
 
 from __future__ import annotations

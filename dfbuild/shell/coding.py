@@ -1,4 +1,4 @@
-"""Bytes as text that survives a terminal and any POSIX shell, and the checksums that guests know. Pure functions."""
+"""Bytes as text that survives a terminal and any POSIX shell, and the checksums that guests know. All pure."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def encode(data: bytes, coding: Coding) -> bytes:
 
 
 def decode(text: bytes, coding: Coding) -> bytes:
-    """What the guest's encoding filter was given. `begin-base64` and `====` lines are allowed; raises ValueError."""
+    """What the guest's encoding filter was given, with the lines of `uuencode -m` or without; raises ValueError."""
     lines = text.splitlines()
     if coding == "base64":
         payload = [line for line in lines if not line.startswith((b"begin-base64 ", b"===="))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _MODE = re.compile(rb"[-bcdlps]([-r][-w][-xsS])([-r][-w][-xsS])([-r][-w][-xtT])")
@@ -39,7 +40,7 @@ def mode_of(text: bytes) -> int | None:
         return None
     mode = 0
     for shift, special, letters in zip((6, 3, 0), (0o4000, 0o2000, 0o1000), match.groups(), strict=True):
-        read, write, execute = letters.decode()
+        read, write, execute = tuple(letters.decode())
         mode |= ((read == "r") * 4 + (write == "w") * 2 + (execute in "xst")) << shift
         mode |= special if execute in "sStT" else 0
     return mode
@@ -58,3 +59,31 @@ class Header:
         first, _, second = lines.partition(b"\n")
         mode, words = mode_of(first), second.split()
         return cls(mode, words[0].decode(errors="replace")) if mode is not None and words else None
+
+
+class Incoming:
+    """Follows what `get_script` prints, in pieces of any size: the header, then the bytes, which `sink` is given."""
+
+    _MOST = 64 << 10
+
+    def __init__(self, sink: Callable[[bytes], object]) -> None:
+        self._sink = sink
+        self._head = b""
+        self.header: Header | None = None
+
+    @property
+    def text(self) -> str:
+        """What came instead of a header."""
+        return self._head.decode(errors="replace").strip()
+
+    def feed(self, data: bytes) -> None:
+        if self.header is not None:
+            self._sink(data)
+            return
+        self._head += data
+        if self._head.count(b"\n") >= 2:
+            first, second, rest = self._head.split(b"\n", 2)
+            self.header = Header.parse(first + b"\n" + second)
+            if self.header is not None and rest:
+                self._sink(rest)
+        self._head = self._head[: self._MOST]

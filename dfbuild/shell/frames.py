@@ -5,8 +5,8 @@ lower half of all bytes leaves the agent's words whole, however finely kernel me
 left to fear, bytes of the upper half in a kernel message, is caught by line lengths and a checksum over the whole,
 and only the lines that were hurt are asked for again. Pure functions; `serial.py` does the talking.
 
-Towards the guest goes `VERB SEQ ESCAPED-SEQ LENGTH PAYLOAD`, one line each. A repeated SEQ is answered again and not
-done again, so asking once more is always safe. Back come lines of `NONCE:SEQ:` and
+Towards the guest goes `VERB SEQ ESCAPED-SEQ LENGTH PAYLOAD`, one line each. A repeated SEQ is answered again and
+not done again, so asking once more is always safe. Back come lines of `NONCE:SEQ:` and
 
     b           the command begins
     s:OOOF      done: exit status in octal, and 1 if there is output
@@ -119,7 +119,7 @@ def assembled(reply: Reply, checksum: Checksum) -> bytes | None:
 
 
 def wanting(reply: Reply) -> Ranges:
-    """Which lines to ask for again when `assembled` gave nothing. Never empty but when only the total is wanting."""
+    """Which lines to ask for again when `assembled` gave nothing; never none."""
     last = reply.total[0] if reply.total is not None else max(reply.lines, default=0)
     if last > _MOST_LINES:
         return ((1, None),)
@@ -137,7 +137,7 @@ def wanting(reply: Reply) -> Ranges:
 
 
 def selection(ranges: Ranges, limit: int) -> bytes:
-    """The awk(1) pattern that selects those lines, or as many of them as `limit` bytes can name. No blanks in it."""
+    """The awk(1) pattern, without blanks, for those lines or as many of them as `limit` bytes can name."""
     pattern = b""
     for first, last in ranges:
         term = (

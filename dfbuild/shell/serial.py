@@ -14,9 +14,9 @@ from dfbuild.model import Login
 from dfbuild.releases.schema import Shell as ShellData
 from dfbuild.shell import agent
 from dfbuild.shell.coding import checksum_of, command_bytes, decode, encode, pieces
-from dfbuild.shell.copy import Header, get_script, put_script
+from dfbuild.shell.copy import Incoming, get_script, put_script
 from dfbuild.shell.errors import CopyFailed, LoginRefused, ShellLost
-from dfbuild.shell.frames import Ear, Reply, assembled, heard, request, selection, wanting
+from dfbuild.shell.frames import Ear, assembled, heard, request, selection, wanting
 from dfbuild.shell.login import Prompts, Seen
 from dfbuild.shell.protocol import Answer
 
@@ -98,11 +98,13 @@ class SerialShell:
 
     def get(self, source: str, target: Path, deadline: Deadline) -> None:
         answer = self.run(get_script(source, self._shell.checksum_command), deadline)
-        first, second, data = (*answer.output.split(b"\n", 2), b"", b"")[:3]
-        header = Header.parse(first + b"\n" + second)
+        data = bytearray()
+        incoming = Incoming(data.extend)
+        incoming.feed(answer.output)
+        header = incoming.header
         if answer.status != 0 or header is None:
-            raise CopyFailed(f"cannot copy {source}: {answer.text[-2000:]}")
-        if header.checksum != checksum_of(data, self._shell.checksum):
+            raise CopyFailed(f"cannot copy {source}: {incoming.text}")
+        if header.checksum != checksum_of(bytes(data), self._shell.checksum):
             raise CopyFailed(f"{source} arrived damaged, or changed meanwhile")
         target.write_bytes(data)
         target.chmod(header.mode)

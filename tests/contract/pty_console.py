@@ -1,4 +1,4 @@
-"""A `Console` with a real shell behind it on this host: a login on a pseudo-terminal, and a kernel that interrupts."""
+"""A `Console` with a real shell of this host behind it: a login on a pseudo-terminal, and a kernel that interrupts."""
 
 from __future__ import annotations
 

@@ -1,0 +1,268 @@
+"""A shell over SSH. Each command has a channel of its own; `exchange.py` says what goes over it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dfbuild.console.protocol import Console
+from dfbuild.deadline import Deadline
+from dfbuild.errors import Cancelled, DeadlineExceeded, InfraError
+from dfbuild.model import Login
+from dfbuild.releases.schema import Shell as ShellData
+from dfbuild.releases.schema import SshShell as SshData
+from dfbuild.shell.coding import command_bytes, digest
+from dfbuild.shell.connect import connect, interruptible
+from dfbuild.shell.copy import Incoming, get_script, put_script
+from dfbuild.shell.errors import CopyFailed, ShellLost
+from dfbuild.shell.exchange import Marks, channel_command, preface, reaper
+from dfbuild.shell.protocol import Answer
+from dfbuild.shell.watch import Watch
+
+if TYPE_CHECKING:
+    from paramiko import Channel, Transport
+
+_CHUNK = 256 << 10
+_AT_ONCE = 8 << 10
+"""Bytes that every server's window takes: written without a thread of their own."""
+_SLICE = 0.5
+_AFTERMATH = 0.5
+"""Seconds that the console may take to say why the connection broke."""
+_GOODBYE = 2.0
+"""Seconds beyond the deadline that it may take to end a command that did not end."""
+
+
+class SshShell:
+    """A `Shell` over one SSH connection. With the guest's console, a crash there ends every wait at once."""
+
+    via = "ssh"
+
+    def __init__(self, transport: Transport, shell: ShellData, console: Console | None = None) -> None:
+        """Takes the connection over: `close` closes it."""
+        self._transport = transport
+        self._shell = shell
+        self._ssh = shell.ssh or SshData()
+        self._watch = Watch(console)
+        self._lost: ShellLost | None = None
+        self._ending: list[Channel] = []
+
+    @classmethod
+    def open(
+        cls,
+        address: tuple[str, int],
+        login: Login,
+        shell: ShellData,
+        deadline: Deadline,
+        *,
+        console: Console | None = None,
+    ) -> SshShell:
+        """Connect and log in as soon as the guest answers. Raises as `connect` does, and `GuestCrashed`."""
+        with Watch(console) as watch, watch.over(deadline) as watched:
+            transport = connect(address, login, shell.ssh or SshData(), watched)
+        return cls(transport, shell, console)
+
+    # ── Shell ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self, command: str, deadline: Deadline, *, stdin: bytes = b"") -> Answer:
+        output = bytearray()
+        status = self._execute(command, deadline, [stdin] if stdin else [], output.extend)
+        return Answer(command, status, bytes(output))
+
+    def put(self, source: Path, target: str, deadline: Deadline) -> None:
+        expected = digest(self._shell.checksum)
+
+        def content() -> Iterator[bytes]:
+            with source.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    expected.update(chunk)
+                    yield chunk
+
+        mode = source.stat().st_mode
+        script = put_script("cat", target, mode, self._shell.checksum_command, secrets.token_hex(4))
+        said = bytearray()
+        status = self._execute(script, deadline, content(), said.extend)
+        text = said.decode(errors="replace").strip()
+        if status != 0:
+            raise CopyFailed(f"cannot copy {source} to {target}: {text}")
+        if text.split()[:1] != [expected.text()]:
+            raise CopyFailed(f"{target} arrived damaged: its checksum is {text!r}, and not {expected.text()}")
+
+    def get(self, source: str, target: Path, deadline: Deadline) -> None:
+        seen = digest(self._shell.checksum)
+        script = get_script(source, self._shell.checksum_command)
+        with target.open("wb") as file:
+
+            def keep(data: bytes) -> None:
+                seen.update(data)
+                try:
+                    file.write(data)
+                except OSError as error:
+                    raise InfraError(f"cannot write {target}: {error}") from error
+
+            incoming = Incoming(keep)
+            status = self._execute(script, deadline, [], incoming.feed)
+        header = incoming.header
+        if status != 0 or header is None:
+            raise CopyFailed(f"cannot copy {source}: {incoming.text}")
+        if header.checksum != seen.text():
+            raise CopyFailed(f"{source} arrived damaged, or changed meanwhile")
+        target.chmod(header.mode)
+
+    def close(self) -> None:
+        if self._lost is None:
+            self._lost = ShellLost("the shell was closed")
+        self._watch.close()
+        self._transport.close()
+
+    # ── one command ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _execute(
+        self, command: str, deadline: Deadline, stdin: Iterable[bytes], sink: Callable[[bytes], object]
+    ) -> int:
+        """Run `command`, give its output to `sink`, and return its status."""
+        marks = Marks(secrets.token_hex(8))
+        head = preface(marks.nonce, command_bytes(command))
+        with self._losing(deadline), self._watch.over(deadline) as watched:
+            channel = self._start(watched)
+            writer = Writer(channel, head, stdin)
+            try:
+                self._read(channel, marks, sink, watched)
+            except (DeadlineExceeded, Cancelled):
+                self._reap(marks.pid)
+                raise
+            finally:
+                # Closing says goodbye to the guest, and a dead one's socket may take no word more.
+                with interruptible(self._transport, Deadline.after(_GOODBYE)):
+                    channel.close()
+                    writer.join()
+            if writer.error is not None:
+                raise writer.error
+        if marks.status is None:
+            raise ShellLost("the command ended without a status: its session was killed")
+        return marks.status
+
+    def _start(self, deadline: Deadline) -> Channel:
+        deadline.check("an SSH channel")
+        self._settle(deadline)
+        with interruptible(self._transport, deadline):
+            channel = self._transport.open_session(timeout=max(0.001, deadline.remaining()))
+            channel.exec_command(channel_command(self._shell.path))
+        self._ending.append(channel)
+        return channel
+
+    def _settle(self, deadline: Deadline) -> None:
+        """Wait for the server's word that the commands before this one have ended.
+
+        dropbear before 2024.84 closes a channel that is open and without a command at the moment when it learns of
+        the end of another one, and dies of it (github.com/mkj/dropbear/issues/321).
+        """
+        while self._ending:
+            channel = self._ending.pop()
+            # The library raises this event when we close, too; only the one behind that tells of the server.
+            channel.status_event.clear()
+            if channel.exit_status == -1 and self._transport.is_active():
+                channel.status_event.wait(deadline.sooner(_GOODBYE).remaining())
+
+    def _read(self, channel: Channel, marks: Marks, sink: Callable[[bytes], object], deadline: Deadline) -> None:
+        """Until the command's mark, or the channel's end."""
+        while marks.status is None:
+            ended = channel.eof_received or channel.closed
+            if channel.recv_ready():
+                if output := marks.feed(channel.recv(_CHUNK)):
+                    sink(output)
+            elif ended:
+                # A dying connection ends its channels first.
+                self._transport.join(_AFTERMATH)
+                if not self._transport.is_alive():
+                    raise EOFError("it was closed in the middle of a command")
+                return
+            else:
+                deadline.select(channel.fileno(), what="a command over SSH")
+            deadline.check("a command over SSH")
+
+    def _reap(self, pid: int | None) -> None:
+        """End what the command started, in the background of the guest."""
+        if pid is None:
+            return
+        import paramiko
+
+        script = command_bytes(reaper(pid, self._ssh.processes))
+        deadline = Deadline.after(_GOODBYE)
+        with contextlib.suppress(paramiko.SSHException, OSError, EOFError, DeadlineExceeded):
+            self._ending.clear()
+            channel = self._start(deadline)
+            marks = Marks(secrets.token_hex(8))
+            Writer(channel, preface(marks.nonce, script), [])
+            self._read(channel, marks, lambda _: None, deadline)
+            channel.close()
+
+    @contextlib.contextmanager
+    def _losing(self, deadline: Deadline) -> Iterator[None]:
+        """Errors of the library to ours. What is lost stays lost, and says so."""
+        import paramiko
+
+        if self._lost is not None:
+            self._watch.explain()
+            raise ShellLost(self._lost.message)
+        try:
+            yield
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            if self._transport.is_alive():
+                deadline.check("the guest's SSH server")
+                raise ShellLost(f"the guest's SSH server refuses a command: {error}") from error
+            self._lost = ShellLost(f"the SSH connection broke: {error}")
+            deadline.check("the guest's SSH server")
+            self._watch.explain(_AFTERMATH)
+            raise self._lost from error
+
+
+class Writer:
+    """Writes to a channel while somebody else reads from it; in a thread only if it is much.
+
+    `error` is what the source raised. That the guest does not read all is no error.
+    """
+
+    def __init__(self, channel: Channel, head: bytes, rest: Iterable[bytes]) -> None:
+        self._channel = channel
+        self._chunks = itertools.chain([head], rest)
+        self.error: InfraError | None = None
+        self._thread: threading.Thread | None = None
+        channel.settimeout(_SLICE)
+        if len(head) <= _AT_ONCE and rest == []:
+            self._run()
+        else:
+            self._thread = threading.Thread(target=self._run, name="ssh-write", daemon=True)
+            self._thread.start()
+
+    def join(self) -> None:
+        """To be called when the channel is closed."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        import paramiko
+
+        while True:
+            try:
+                chunk = next(self._chunks, None)
+            except OSError as error:
+                self.error = InfraError(f"cannot read what was to be sent: {error}")
+                chunk = None
+            try:
+                if chunk is None:
+                    self._channel.shutdown_write()
+                    return
+                self._send(chunk)
+            except (OSError, EOFError, paramiko.SSHException):
+                return  # Closed: the reader knows why.
+
+    def _send(self, chunk: bytes) -> None:
+        view = memoryview(chunk)
+        while view:
+            with contextlib.suppress(TimeoutError):
+                view = view[self._channel.send(view) :]  # type: ignore[arg-type]  # any buffer will do
