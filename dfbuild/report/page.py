@@ -13,7 +13,7 @@ from dfbuild.report.summary import MEANINGS, outcomes, phases, verdicts, wall_se
 from dfbuild.results.compare import CellChange, CheckChange, Comparison, Kind, MetricChange
 from dfbuild.results.records import CellRecord, RefusalRecord, RunRecord, StepRecord
 from dfbuild.results.repeat import repeat_line
-from dfbuild.results.statistics import Trend
+from dfbuild.results.statistics import Trend, samples_needed
 from dfbuild.results.verdict import exit_status
 
 _MOST_PASSES = 20_000
@@ -89,13 +89,15 @@ class MetricView:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """A comparison, grouped; `few` metrics had too few samples, `known` checks are known in both runs."""
+    """A comparison, grouped; `few` metrics had fewer samples than the `needed` ones, `known` checks are known in
+    both runs."""
 
     against: str
     groups: tuple[tuple[Kind, tuple[CellChange | CheckChange, ...]], ...]
     metrics: tuple[MetricView, ...]
     compared: int
     few: int
+    needed: int
     known: int
 
 
@@ -247,6 +249,7 @@ def _changes(comparison: Comparison) -> Changes:
         metrics=tuple(_metric(change) for change in moved),
         compared=len(comparison.metrics),
         few=len(comparison.metrics_of(Trend.TOO_FEW)),
+        needed=samples_needed(len(comparison.metrics)),
         known=len(comparison.checks_of(Kind.KNOWN)),
     )
 

@@ -14,7 +14,7 @@ from dfbuild.report.summary import headline, phases
 from dfbuild.report.text import duration, figure, plural, safe, safe_line
 from dfbuild.results.compare import CellChange, CheckChange, Comparison, Kind, MetricChange
 from dfbuild.results.records import CellRecord, RunRecord
-from dfbuild.results.statistics import Trend
+from dfbuild.results.statistics import Trend, samples_needed
 from dfbuild.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _PLAIN_WIDTH = 132
+_WIDE = 120
+"""Columns from which on the table has room to say why; the failures below it say it anyway."""
 _DETAILED = 20
 """Failures shown with detail and console; the others get a few lines each."""
 _LISTED = 200
@@ -69,7 +71,7 @@ def render(run: RunRecord, comparison: Comparison | None, workspace: Workspace) 
 
 
 def _print(console: Console, run: RunRecord, comparison: Comparison | None, excerpts: Excerpts) -> None:
-    console.print(_cells(run))
+    console.print(_cells(run, wide=console.width >= _WIDE))
     if run.refusals:
         console.print(f"refused ({len(run.refusals)}):", style="bold")
         for refusal in run.refusals:
@@ -97,7 +99,7 @@ def _colour(what: Verdict | Outcome | str | None) -> str:
 # ── cells ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _cells(run: RunRecord) -> Table:
+def _cells(run: RunRecord, wide: bool) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -107,8 +109,9 @@ def _cells(run: RunRecord) -> Table:
     table.add_column("verdict", no_wrap=True)
     for phase in ("build", "boot", "suites"):
         table.add_column(phase, justify="right", no_wrap=True)
-    table.add_column("checks")
-    table.add_column("why", overflow="fold")
+    table.add_column("checks", no_wrap=wide)
+    if wide:
+        table.add_column("why", no_wrap=True, overflow="ellipsis")
     for cell in run.cells:
         times = phases(run, cell)
         table.add_row(
@@ -116,7 +119,7 @@ def _cells(run: RunRecord) -> Table:
             Text(cell.verdict or "unfinished", style=_colour(cell.verdict)),
             *(Text("cached" if seconds is None else duration(seconds) if seconds else "–") for seconds in times),
             _counts(cell),
-            Text(safe_line(cell.title, 120)),
+            *([Text(safe_line(cell.title, 120))] if wide else []),
         )
     return table
 
@@ -194,7 +197,11 @@ def _comparison(console: Console, comparison: Comparison) -> None:
         _group(console, f"performance, {trend}", style, [describe_metric(change) for change in moved])
     few = len(comparison.metrics_of(Trend.TOO_FEW))
     if few:
-        _line(console, f"  {plural(few, 'metric')} with too few samples to say anything")
+        needed = samples_needed(len(comparison.metrics))
+        _line(
+            console,
+            f"  {plural(few, 'metric')} with too few samples to say anything (it takes {needed} in each run)",
+        )
     if nothing:
         _line(console, "  no change")
     console.print()

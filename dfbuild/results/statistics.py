@@ -129,13 +129,30 @@ def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     return adjusted
 
 
+def samples_needed(metrics: int) -> int:
+    """How many samples a metric needs in each run, so that one among `metrics` can be significant at all.
+
+    >>> samples_needed(1), samples_needed(200)
+    (5, 9)
+    """
+    count = 1
+    while _floor(count, count) >= ALPHA / max(1, metrics):
+        count += 1
+    return count
+
+
+def _floor(before: int, after: int) -> float:
+    """The least p value that samples of these sizes can give: all of one side below all of the other."""
+    return 2.0 / math.comb(before + after, before)
+
+
 def _testable(pairs: Mapping[Key, Pair]) -> list[Key]:
     """The metrics whose sample sizes can give a significant result at all (Tarone 1990).
 
     A metric with three samples on each side can't be significant whatever they are; counting it as a test would
     only blunt the others.
     """
-    floor = {key: 2.0 / math.comb(len(p.before) + len(p.after), len(p.before)) for key, p in pairs.items()}
+    floor = {key: _floor(len(pair.before), len(pair.after)) for key, pair in pairs.items()}
     for tests in range(1, len(pairs) + 1):
         able = [key for key, least in floor.items() if least < ALPHA / tests]
         if len(able) <= tests:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dfbuild.model import Better, Outcome, Sample, Verdict
 from dfbuild.results.compare import Kind, check_kind, compare, verdict_kind
 from dfbuild.results.records import Snapshot
-from dfbuild.results.statistics import ALPHA, Pair, Trend, cliffs_delta, holm, judge, p_value
+from dfbuild.results.statistics import ALPHA, Pair, Trend, cliffs_delta, holm, judge, p_value, samples_needed
 
 CELLS = ("v @ up", "v @ smp2", "w @ up")
 CHECKS = ("security/nx", "network/rst", "scheduler/cpus")
@@ -230,6 +230,16 @@ def test_too_few_samples_is_said_and_does_not_blunt_the_others() -> None:
     judged = judge({**few, "clear": clear})
     assert {judged[key].trend for key in few} == {Trend.TOO_FEW} and judged["few0"].p is None
     assert judged["clear"].trend is Trend.WORSE
+
+
+@pytest.mark.parametrize("metrics", [1, 12, 200])
+def test_with_the_samples_needed_a_change_can_be_seen(metrics: int) -> None:
+    enough = samples_needed(metrics)
+    for count, seen in ((enough, Trend.WORSE), (enough - 1, Trend.TOO_FEW)):
+        pair = Pair(tuple(100.0 + n for n in range(count)), tuple(200.0 + n for n in range(count)), Better.LOWER)
+        calm = Pair(pair.before, pair.before[::-1], Better.LOWER)
+        judged = judge({0: pair, **dict.fromkeys(range(1, metrics), calm)})
+        assert judged[0].trend is seen
 
 
 def test_noise_over_many_metrics_raises_no_alarm() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dfbuild.cli.parser import build
 from dfbuild.model import CheckResult, Outcome, Verdict
-from dfbuild.results import directory, repeat
+from dfbuild.results import directory, repeat, statistics
 from dfbuild.results.directory import cell_directory, slug
 from dfbuild.results.repeat import repeat_line, repeat_words
 from dfbuild.results.verdict import REGRESSIONS, cell_title, cell_verdict, verdicts_status
@@ -97,6 +97,14 @@ def test_dfbuild_understands_the_repeat_line(config: str, cell: str, check: str)
     assert not check or fnmatch.fnmatchcase(check, parsed.check)
 
 
+@pytest.mark.parametrize("check", ["network/rst[in]", "a/every*", "a/what?", "[!x]/y"])
+def test_a_check_is_repeated_alone_though_its_name_looks_like_a_pattern(check: str) -> None:
+    pattern = build().parse_args(repeat_words("c", "cell", check=check)[1:]).check
+    assert fnmatch.fnmatchcase(check, pattern)
+    other = check.translate(str.maketrans({"*": "xx", "?": "x", "[": "", "]": "", "!": "z"}))
+    assert not fnmatch.fnmatchcase(other, pattern)
+
+
 @given(st.text(st.characters(exclude_categories=()), max_size=300))
 def test_a_slug_is_a_safe_file_name(text: str) -> None:
     name = slug(text)
@@ -116,6 +124,6 @@ def test_every_attempt_has_its_own_directory(tmp_path: Path) -> None:
     assert first.parent == second.parent
 
 
-@pytest.mark.parametrize("module", [directory, repeat])
+@pytest.mark.parametrize("module", [directory, repeat, statistics])
 def test_examples_in_docstrings(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
