@@ -51,6 +51,12 @@ def shutdown_cause(events: Iterable[Mapping[str, Any]]) -> str:
     return causes[-1] if causes else ""
 
 
+def _after_reset(qmp: Qmp, event: Mapping[str, Any]) -> None:
+    """The firmware's own reset after one from here is over: from now on a reset ends QEMU again."""
+    if event["event"] == "RESET" and event["data"]["guest"]:
+        qmp.post("set-action", reboot="shutdown")
+
+
 def prepare_directory(directory: Path) -> None:
     """Make the guest's directory, or refuse one in which others could have put things: `InfraError`."""
     if not directory.is_absolute():
@@ -150,7 +156,7 @@ class QemuGuest:
 
             console = undo.enter_context(hypervisor.accept(console_listener, deadline))
             try:
-                qmp = Qmp(hypervisor.accept(qmp_listener, deadline), deadline)
+                qmp = Qmp(hypervisor.accept(qmp_listener, deadline), deadline, _after_reset)
                 self._running_accel = "kvm" if qmp.execute("query-kvm", deadline)["enabled"] else "tcg"
                 qmp.execute("cont", deadline)
             except QmpGone as error:
@@ -211,10 +217,10 @@ class QemuGuest:
 
     def reset(self, deadline: Deadline) -> None:
         qmp = self._monitor()
-        # A reset by the guest ends QEMU (-no-reboot), so that a boot loop is seen; one from here does not.
+        # A reset by the guest ends QEMU (-no-reboot), so that a boot loop is seen. Not this one, nor the one that
+        # SeaBIOS adds when it finds that it ran before: _after_reset.
         qmp.execute("set-action", deadline, reboot="reset")
         qmp.execute("system_reset", deadline)
-        qmp.execute("set-action", deadline, reboot="shutdown")
 
     def power_button(self, deadline: Deadline) -> None:
         self._monitor(State.RUNNING).execute("system_powerdown", deadline)
@@ -255,18 +261,16 @@ class QemuGuest:
         if hypervisor is None or qmp is None:
             self._state, self._exit = State.ENDED, Exit(0, "quit")
             return self._exit
-        rungs: tuple[tuple[str, Callable[[], object]], ...] = (
-            ("quit", lambda: qmp.post("quit")),
-            ("terminate", hypervisor.terminate),
-        )
-        for number, (rung, push) in enumerate(rungs):
+        rungs: dict[str, Callable[[], object]] = {} if qmp.closed else {"quit": lambda: qmp.post("quit")}
+        rungs["terminate"] = hypervisor.terminate
+        for left, (rung, push) in zip(range(len(rungs), 0, -1), rungs.items(), strict=True):
             if not hypervisor.alive:
                 break
-            share = deadline.sooner(deadline.remaining() / (3 - number))
             self._rung = rung
             push()
+            # What is left of the time is for the rungs that are left, the last of them the kill.
             with contextlib.suppress(DeadlineExceeded, Cancelled):
-                return self._conclude(hypervisor.wait(share))
+                return self._conclude(hypervisor.wait(deadline.sooner(deadline.remaining() / (left + 1))))
         else:
             self._rung = "kill"
         return self._conclude(hypervisor.kill())

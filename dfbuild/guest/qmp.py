@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -85,9 +85,18 @@ atexit.register(_LOOP.close)
 class Qmp:
     """A negotiated QMP connection. Any thread may call; calls pending when QEMU dies fail at once."""
 
-    def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
-        """Negotiate over `connection`, which is taken over. Raises `QmpGone` if QEMU hangs up."""
+    def __init__(
+        self,
+        connection: socket.socket,
+        deadline: Deadline,
+        on_event: Callable[[Qmp, Message], None] = lambda qmp, event: None,
+    ) -> None:
+        """Negotiate over `connection`, which is taken over. Raises `QmpGone` if QEMU hangs up.
+
+        `on_event` is called for every event in the loop's thread: it may `post`, and must not wait.
+        """
         connection.setblocking(False)
+        self._on_event = on_event
         self._connection = connection
         self._client = QMPClient("guest")
         self._client.events.event_filter = self._record
@@ -116,6 +125,10 @@ class Qmp:
         return str(self.execute("human-monitor-command", deadline, command_line=command))
 
     @property
+    def closed(self) -> bool:
+        return self._ended.done()
+
+    @property
     def events(self) -> tuple[Message, ...]:
         """The last events, oldest first."""
         return tuple(self._events.copy())
@@ -133,6 +146,7 @@ class Qmp:
     def _record(self, event: Message) -> bool:
         """Called in the loop thread for every event; False keeps it out of the library's own endless queue."""
         self._events.append(event)
+        self._on_event(self, event)
         return False
 
     async def _serve(self) -> None:

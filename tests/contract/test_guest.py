@@ -1,0 +1,459 @@
+"""What every `Guest` must do, on the real hypervisor with a boot sector for an operating system.
+
+Another implementation joins by a line in `IMPLEMENTATIONS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from payload import BANNER, write_disk
+
+from dfbuild.deadline import Cancel, Deadline
+from dfbuild.errors import Cancelled, DeadlineExceeded, InfraError
+from dfbuild.guest import create
+from dfbuild.guest.accel import Accel
+from dfbuild.guest.protocol import Guest, GuestSpec, State
+from dfbuild.model import Disk, Media, Shape
+from dfbuild.workspace import runtime_directory
+
+pytestmark = pytest.mark.boot
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """How to make a guest, and words that its hypervisor does not understand."""
+
+    create: Callable[[GuestSpec], Guest]
+    nonsense: tuple[str, ...]
+
+
+IMPLEMENTATIONS = {
+    "qemu": Implementation(lambda spec: create(spec, Accel("tcg")), ("-device", "no-such-device")),
+}
+
+
+def soon() -> Deadline:
+    """Far longer than anything here takes, on any host."""
+    return Deadline.after(30)
+
+
+class Terminal:
+    """The tests' end of a console."""
+
+    def __init__(self, console: socket.socket) -> None:
+        self.socket = console
+        self.seen = b""
+
+    def read(self, count: int) -> bytes:
+        """The next `count` bytes."""
+        deadline = soon()
+        while len(self.seen) < count:
+            deadline.select(self.socket.fileno(), what=f"{count} bytes after {self.seen[-80:]!r}")
+            received = self.socket.recv(65536)
+            assert received, f"the console ended after {self.seen[-80:]!r}"
+            self.seen += received
+        taken, self.seen = self.seen[:count], self.seen[count:]
+        return taken
+
+    def expect(self, text: bytes) -> None:
+        """The next bytes are exactly these."""
+        assert self.read(len(text)) == text
+
+    def type(self, text: bytes) -> None:
+        self.socket.sendall(text)
+
+    def quiet(self) -> bool:
+        return not self.seen and not select.select([self.socket], [], [], 0)[0]
+
+    def end(self) -> bytes:
+        """All that comes until the guest's end of the console is gone."""
+        deadline = soon()
+        while True:
+            deadline.select(self.socket.fileno(), what="the console's end")
+            try:
+                received = self.socket.recv(65536)
+            except ConnectionResetError:
+                received = b""
+            if not received:
+                rest, self.seen = self.seen, b""
+                return rest
+            self.seen += received
+
+
+class Workshop:
+    """Makes guests of one implementation and starts them."""
+
+    def __init__(self, implementation: Implementation, disk: Path) -> None:
+        self.implementation, self.disk = implementation, disk
+        self.guests: list[Guest] = []
+
+    def make(self, *, shape: Shape | None = None, **more: object) -> Guest:
+        media = Media(disks=(Disk(self.disk, "raw"),))
+        shape = shape or Shape("up", memory=32)
+        spec = GuestSpec(f"g{len(self.guests)}", shape, media, runtime_directory("t"), **more)  # type: ignore[arg-type]
+        self.guests.append(self.implementation.create(spec))
+        return self.guests[-1]
+
+    def up(self, **more: object) -> tuple[Guest, Terminal]:
+        """A guest whose payload has said so."""
+        guest = self.make(**more)  # type: ignore[arg-type]
+        terminal = Terminal(guest.start(soon()))
+        terminal.expect(BANNER)
+        return guest, terminal
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_disk(tmp_path_factory.mktemp("payload") / "disk, with a comma.img")
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def workshop(request: pytest.FixtureRequest, disk: Path) -> Iterator[Workshop]:
+    workshop = Workshop(IMPLEMENTATIONS[request.param], disk)
+    yield workshop
+    for guest in workshop.guests:
+        guest.stop(soon())
+        shutil.rmtree(guest.spec.directory)
+
+
+def dead(pid: int) -> bool:
+    """No such process, or nobody has reaped it yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+# ── power on ──────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_first_byte_printed_is_the_first_byte_read(workshop: Workshop) -> None:
+    guest = workshop.make()
+    assert guest.state is State.NEW
+    terminal = Terminal(guest.start(soon()))
+    terminal.expect(BANNER)
+    assert guest.state is State.RUNNING
+    assert guest.accel == "tcg"
+    assert not dead(guest.pid)
+
+
+def test_the_console_takes_what_is_typed(workshop: Workshop) -> None:
+    _, terminal = workshop.up()
+    for text in (b"abc", b"\x00\x1b\xff\r\n", bytes(range(0x20, 0x40)) * 8):
+        terminal.type(text)
+        terminal.expect(text)
+
+
+def test_a_slow_reader_loses_nothing(workshop: Workshop) -> None:
+    guest, terminal = workshop.up()
+    terminal.type(b"F")
+    for _ in range(20):
+        guest.diagnose(soon())  # meanwhile it fills what the socket holds, and has to wait
+    printed = terminal.read(50_000)
+    assert printed == (bytes(range(256)) * (len(printed) // 256 + 2))[ord("F") :][: len(printed)]
+
+
+def test_a_guest_starts_once(workshop: Workshop) -> None:
+    guest, terminal = workshop.up()
+    with pytest.raises(InfraError, match="once"):
+        guest.start(soon())
+    terminal.type(b"x")
+    terminal.expect(b"x")
+    guest.stop(soon())
+    with pytest.raises(InfraError, match="once"):
+        guest.start(soon())
+
+
+def test_a_hypervisor_that_refuses_is_reported_with_its_words_and_command(workshop: Workshop) -> None:
+    guest = workshop.make(extra=workshop.implementation.nonsense)
+    with pytest.raises(InfraError) as caught:
+        guest.start(Deadline.after(60))
+    complaint, _, command = str(caught.value).partition("command:")
+    for word in workshop.implementation.nonsense:
+        assert word in command
+    assert workshop.implementation.nonsense[-1] in complaint
+    assert guest.state is State.ENDED
+
+
+def test_a_missing_disk_is_reported(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.disk = tmp_path / "none.img"
+    with pytest.raises(InfraError, match=r"none\.img"):
+        workshop.make().start(soon())
+
+
+def test_a_directory_that_others_can_enter_is_refused(workshop: Workshop) -> None:
+    guest = workshop.make()
+    guest.spec.directory.chmod(0o755)
+    with pytest.raises(InfraError, match="only its owner"):
+        guest.start(soon())
+
+
+def test_a_start_can_be_cancelled(workshop: Workshop) -> None:
+    cancel = Cancel()
+    cancel.set()
+    guest = workshop.make()
+    with pytest.raises(Cancelled):
+        guest.start(Deadline.after(30, cancel=cancel))
+    assert guest.state is State.ENDED
+
+
+def test_everything_a_guest_makes_is_its_owners_alone(workshop: Workshop) -> None:
+    guest, _ = workshop.up()
+    assert guest.spec.directory.stat().st_mode & 0o777 == 0o700
+    assert any(path.is_socket() for path in guest.spec.directory.iterdir())
+
+
+@pytest.mark.parametrize("what", ["pause", "resume", "reset", "power_button", "diagnose", "ssh_address", "wait"])
+def test_a_guest_that_is_not_up_says_so(workshop: Workshop, what: str) -> None:
+    guest = workshop.make()
+    with pytest.raises(InfraError, match=guest.spec.name):
+        getattr(guest, what)(soon())
+
+
+# ── networks ──────────────────────────────────────────────────────────────────────────────────────────────────────
+def listening(port: int) -> set[str]:
+    """Addresses on which somebody listens on TCP `port`, as /proc/net/tcp writes them."""
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            address, _, number = line.split()[1].rpartition(":")
+            if int(number, 16) == port and line.split()[3] == "0A":
+                found.add(address)
+    return found
+
+
+def test_two_guests_at_once_have_their_own_ports_and_consoles(workshop: Workshop) -> None:
+    pairs = [workshop.up() for _ in range(2)]
+    addresses = {guest.ssh_address(soon()) for guest, _ in pairs}
+    assert len(addresses) == 2
+    for host, port in addresses:
+        assert host == "127.0.0.1"
+        assert listening(port) == {"0100007F"}
+    assert len({guest.wire_ends().guest for guest, _ in pairs}) == 2
+    for text, (_, terminal) in zip((b"one", b"two"), pairs, strict=True):
+        terminal.type(text)
+    for text, (_, terminal) in zip((b"one", b"two"), pairs, strict=True):
+        terminal.expect(text)
+
+
+def test_a_guest_without_networks_has_none(workshop: Workshop) -> None:
+    guest, _ = workshop.up(ssh_port=None, wire=False)
+    with pytest.raises(InfraError, match="management"):
+        guest.ssh_address(soon())
+    with pytest.raises(InfraError, match="wire"):
+        guest.wire_ends()
+
+
+def test_the_wires_guest_end_is_bound_once_the_guest_is_up(workshop: Workshop) -> None:
+    guest, terminal = workshop.up()
+    ends = guest.wire_ends()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+        peer.bind(str(ends.peer))
+        peer.sendto(bytes(60), str(ends.guest))
+    terminal.type(b"x")
+    terminal.expect(b"x")
+
+
+# ── disks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_two_guests_write_to_one_image_and_neither_changes_it(workshop: Workshop, disk: Path) -> None:
+    before = hashlib.sha256(disk.read_bytes()).digest()
+    pairs = [workshop.up() for _ in range(2)]
+    for guest, terminal in pairs:
+        terminal.type(b"W")
+        terminal.expect(b"w")
+        guest.stop(soon())
+    assert hashlib.sha256(disk.read_bytes()).digest() == before
+
+
+# ── while it runs ─────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_paused_guest_does_nothing_until_it_is_resumed(workshop: Workshop) -> None:
+    guest, terminal = workshop.up()
+    guest.pause(soon())
+    assert guest.state is State.PAUSED
+    terminal.type(b"z")
+    guest.diagnose(soon())  # a round trip through the hypervisor: it had its chance to take the byte
+    assert terminal.quiet()
+    with pytest.raises(InfraError, match="paused"):
+        guest.pause(soon())
+    guest.resume(soon())
+    assert guest.state is State.RUNNING
+    terminal.expect(b"z")
+
+
+def test_a_reset_starts_it_again_on_the_same_console(workshop: Workshop) -> None:
+    guest, terminal = workshop.up()
+    for _ in range(2):
+        guest.reset(soon())
+        terminal.expect(BANNER)
+    terminal.type(b"x")
+    terminal.expect(b"x")
+    # One from inside still ends it.
+    terminal.type(b"R")
+    assert guest.wait(soon()).cause == "guest-reset"
+
+
+def test_a_hanging_guest_can_be_diagnosed(workshop: Workshop) -> None:
+    guest, terminal = workshop.up(shape=Shape("smp", sockets=2, memory=32))
+    terminal.type(b"H")
+    text = guest.diagnose(soon())
+    assert "running" in text
+    assert len([line for line in text.splitlines() if line.startswith("CPU#")]) == 2
+    assert len(text.splitlines()) < 40
+
+
+def test_the_power_button_only_asks(workshop: Workshop) -> None:
+    guest, terminal = workshop.up()
+    guest.power_button(soon())
+    terminal.type(b"x")
+    terminal.expect(b"x")
+    assert guest.state is State.RUNNING
+
+
+# ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_guest_that_powers_itself_off_has_ended_by_itself(workshop: Workshop) -> None:
+    guest, terminal = workshop.up()
+    terminal.type(b"P")
+    end = guest.wait(soon())
+    assert (end.status, end.rung, end.cause) == (0, "guest", "guest-shutdown")
+    assert guest.state is State.ENDED
+    assert terminal.end() == b""
+    assert guest.stop(soon()) == end == guest.wait(soon())
+
+
+@pytest.mark.parametrize("letter", [b"R", b"T"], ids=["reset", "triple fault"])
+def test_a_guest_that_resets_itself_has_ended_too(workshop: Workshop, letter: bytes) -> None:
+    guest, terminal = workshop.up()
+    terminal.type(letter)
+    end = guest.wait(soon())
+    assert (end.rung, end.cause) == ("guest", "guest-reset")
+
+
+def test_waiting_for_a_guest_that_goes_on_times_out(workshop: Workshop) -> None:
+    guest, terminal = workshop.up()
+    with pytest.raises(DeadlineExceeded):
+        guest.wait(Deadline.after(0.05))
+    terminal.type(b"x")
+    terminal.expect(b"x")
+
+
+def test_stopping_asks_first_and_is_idempotent(workshop: Workshop) -> None:
+    guest, terminal = workshop.up()
+    pid = guest.pid
+    end = guest.stop(soon())
+    assert (end.status, end.rung) == (0, "quit")
+    assert guest.state is State.ENDED
+    assert dead(pid)
+    assert guest.stop(soon()) is end
+    terminal.end()
+
+
+def test_a_paused_guest_can_be_stopped(workshop: Workshop) -> None:
+    guest, _ = workshop.up()
+    guest.pause(soon())
+    assert guest.stop(soon()).rung == "quit"
+
+
+def test_a_hypervisor_that_does_not_listen_is_killed(workshop: Workshop) -> None:
+    guest, _ = workshop.up()
+    pid = guest.pid
+    os.kill(pid, signal.SIGSTOP)
+    end = guest.stop(Deadline.after(0.4))
+    assert (end.status, end.rung) == (-signal.SIGKILL, "kill")
+    assert dead(pid)
+
+
+def test_stopping_without_time_still_stops(workshop: Workshop) -> None:
+    cancel = Cancel()
+    cancel.set()
+    for deadline in (Deadline.after(0), Deadline.after(30, cancel=cancel)):
+        guest, _ = workshop.up()
+        end = guest.stop(deadline)
+        assert end.rung in ("quit", "kill")
+        assert guest.state is State.ENDED and dead(guest.pid)
+
+
+def test_a_guest_that_never_started_can_be_stopped(workshop: Workshop) -> None:
+    guest = workshop.make()
+    guest.stop(soon())
+    with pytest.raises(InfraError):
+        guest.start(soon())
+
+
+def test_a_hypervisor_that_dies_is_seen_as_such(workshop: Workshop) -> None:
+    guest, terminal = workshop.up()
+    os.kill(guest.pid, signal.SIGKILL)
+    assert guest.wait(soon()).status == -signal.SIGKILL
+    terminal.end()
+    with pytest.raises(InfraError, match="ended"):
+        guest.pause(soon())
+
+
+def test_a_waiter_and_a_stopper_agree(workshop: Workshop) -> None:
+    guest, _ = workshop.up()
+    seen: list[object] = []
+    waiter = threading.Thread(target=lambda: seen.append(guest.wait(soon())))
+    waiter.start()
+    end = guest.stop(soon())
+    waiter.join()
+    assert seen == [end]
+
+
+# ── who it lives with ─────────────────────────────────────────────────────────────────────────────────────────────
+def test_it_outlives_the_thread_that_started_it(workshop: Workshop) -> None:
+    guest = workshop.make()
+    consoles: list[socket.socket] = []
+    worker = threading.Thread(target=lambda: consoles.append(guest.start(soon())))
+    worker.start()
+    worker.join()
+    terminal = Terminal(consoles[0])
+    terminal.expect(BANNER)
+    terminal.type(b"still here")
+    terminal.expect(b"still here")
+
+
+OWNER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from test_guest import IMPLEMENTATIONS, Workshop
+guest, terminal = Workshop(IMPLEMENTATIONS[{name!r}], Path({disk!r})).up()
+print(guest.pid, guest.spec.directory, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("how", [signal.SIGKILL, None], ids=["kill -9", "exit"])
+def test_it_dies_with_dfbuild(name: str, how: signal.Signals | None, disk: Path) -> None:
+    program = OWNER.format(here=str(Path(__file__).parent), name=name, disk=str(disk))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as owner:
+        assert owner.stdin is not None and owner.stdout is not None and owner.stderr is not None
+        pid, directory = owner.stdout.readline().split()
+        hypervisor = os.pidfd_open(int(pid))
+        try:
+            assert not dead(int(pid))
+            if how is not None:
+                owner.send_signal(how)
+            else:
+                owner.stdin.close()
+                assert owner.wait(10) == 0
+                assert owner.stderr.read() == ""
+            Deadline.after(1).select(hypervisor, what="the hypervisor's death")
+        finally:
+            os.close(hypervisor)
+            owner.kill()
+            shutil.rmtree(directory)
