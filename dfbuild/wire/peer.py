@@ -19,7 +19,7 @@ from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import Cancelled, DeadlineExceeded, DfbuildError
 from dfbuild.wire.frames import Arp, Flag, Flow, Segment, decode, encode_arp, encode_segment
 from dfbuild.wire.link import Link
-from dfbuild.wire.tcp import Connection, State
+from dfbuild.wire.tcp import Connection, State, refusal
 
 _TICK = 0.25
 """Seconds: how finely retransmission is timed."""
@@ -66,28 +66,31 @@ class Conversation:
         self.wait(lambda c: c.ended or not c.outgoing, deadline, "an acknowledgement")
         self._insist(self.connection.state is State.OPEN)
 
+    def read_some(self, limit: int, deadline: Deadline) -> bytes:
+        """At least one and up to `limit` bytes; none once the guest has closed its direction.
+
+        Raises `WireError` if the connection is reset.
+        """
+        self.wait(lambda c: c.ended or c.remote_closed or bool(c.incoming), deadline, "data")
+        data = self._take(limit)
+        self._insist(bool(data) or self.connection.remote_closed)
+        return data
+
     def read(self, count: int, deadline: Deadline) -> bytes:
         """Exactly `count` bytes. Raises `WireError` if the connection ends before."""
         data = b""
         while len(data) < count:
-            self.wait(
-                lambda c: c.ended or c.remote_closed or bool(c.incoming), deadline, f"{count - len(data)} bytes"
-            )
-            chunk = self._take(count - len(data))
+            chunk = self.read_some(count - len(data), deadline)
             self._insist(bool(chunk))
             data += chunk
         return data
 
     def read_all(self, deadline: Deadline) -> bytes:
-        """What comes until the guest closes its direction."""
+        """What comes until the guest closes its direction. Raises `WireError` if the connection is reset."""
         data = bytearray()
-        while True:
-            self.wait(lambda c: c.ended or c.remote_closed or bool(c.incoming), deadline, "the end of the data")
-            chunk = self._take(1 << 20)
+        while chunk := self.read_some(1 << 20, deadline):
             data += chunk
-            if not chunk and self.connection.remote_closed:
-                return bytes(data)
-            self._insist(bool(chunk))
+        return bytes(data)
 
     def close(self) -> None:
         """Close this direction after all that is queued."""
@@ -292,7 +295,7 @@ class Peer:
             self._send(conversation.connection.receive(segment))
             conversation.progressed(now)
         elif not segment.flags & Flag.RST:
-            self._send([_refusal(segment)])
+            self._send([refusal(segment)])
 
     def _next_port(self, address: str, port: int) -> int:
         while True:
@@ -305,11 +308,3 @@ class Peer:
             target = self._neighbours.get(segment.flow.target)
             if target is not None:
                 self._link.send(encode_segment(segment, self.mac, target))
-
-
-def _refusal(segment: Segment) -> Segment:
-    """What a host says to a segment that belongs to no connection (RFC 9293, 3.10.7.1)."""
-    if segment.flags & Flag.ACK:
-        return Segment(segment.flow.reverse, Flag.RST, segment.ack)
-    end = (segment.seq + segment.length) % (1 << 32)
-    return Segment(segment.flow.reverse, Flag.RST | Flag.ACK, 0, end)

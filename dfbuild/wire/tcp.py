@@ -31,6 +31,13 @@ class State(StrEnum):
     REFUSED = "refused"
 
 
+def refusal(segment: Segment) -> Segment:
+    """What a host says to a segment, itself no reset, that belongs to no connection (RFC 9293, 3.10.7.1)."""
+    if segment.flags & Flag.ACK:
+        return Segment(segment.flow.reverse, Flag.RST, segment.ack)
+    return Segment(segment.flow.reverse, Flag.RST | Flag.ACK, 0, advance(segment.seq, segment.length))
+
+
 @dataclass(slots=True)
 class Connection:
     """`flow` is seen from here; `iss` is the first sequence number that this end uses."""
@@ -160,7 +167,7 @@ class Connection:
                 self.state = State.REFUSED
             return []
         if segment.flags & Flag.ACK and not right:
-            return [Segment(self.flow, Flag.RST, segment.ack)]
+            return [refusal(segment)]
         if not segment.flags & Flag.SYN or not right:
             return []
         self._meet(segment)
@@ -168,10 +175,9 @@ class Connection:
         return [self._acknowledge(), *self._transmit()]
 
     def _receive_ended(self, segment: Segment) -> list[Segment]:
-        # The last acknowledgement may have been lost; anything else has no connection to go to.
-        if self.state is State.CLOSED and segment.flags & Flag.FIN:
-            return [self._acknowledge()]
-        return []
+        if self.state is State.CLOSED:  # the last acknowledgement may have been lost
+            return [self._acknowledge()] if segment.flags & Flag.FIN else []
+        return [] if segment.flags & Flag.RST else [refusal(segment)]
 
     def _acknowledged(self, segment: Segment) -> None:
         """Take note of an acceptable acknowledgement and of the window that comes with it."""

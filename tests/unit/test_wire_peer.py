@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scapy.layers.l2 import Ether
 from scapy.utils import rdpcap
 
 from dfbuild.deadline import Deadline
@@ -111,9 +112,11 @@ def test_everybody_reads_our_captures(tmp_path: Path) -> None:
     path = tmp_path / "cell" / "wire.pcap"
     with cable(tmp_path, capture=path) as (host, guest), hosts(host, guest) as (peer, _):
         peer.resolve(GUEST, soon())
-    ours, scapys = list(read_capture(path)), rdpcap(str(path))
+    ours, scapys = list(read_capture(path)), [Ether(bytes(packet)) for packet in rdpcap(str(path))]
     assert [record.frame for record in ours] == [bytes(packet) for packet in scapys]
-    assert [record.time for record in ours] == pytest.approx([float(packet.time) for packet in scapys], abs=2e-6)
+    assert [record.time for record in ours] == pytest.approx(
+        [float(packet.time) for packet in rdpcap(str(path))], abs=2e-6
+    )
     assert [packet.summary() for packet in scapys][:2] == [
         f"Ether / ARP who has {GUEST} says {HOST}",
         f"Ether / ARP is at {GUEST_MAC} says {GUEST}",

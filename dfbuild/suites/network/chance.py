@@ -31,11 +31,12 @@ def p_uniform(values: Sequence[int], low: int, high: int) -> float:
 def p_order(values: Sequence[int]) -> float:
     """How probable it is that independent numbers go up as often, or as seldom, as these (normal approximation).
 
-    Ascents of a random order of n have the mean (n-1)/2 and the variance (n+1)/12.
+    Ascents of a random order of n have a mean of (n-1)/2 and a variance of (n+1)/12. They come in ones: hence the half.
     """
     count = len(values)
     ascents = sum(b > a for a, b in pairwise(values))
-    return math.erfc(abs(ascents - (count - 1) / 2) / math.sqrt((count + 1) / 12) / math.sqrt(2))
+    excess = max(0.0, abs(ascents - (count - 1) / 2) - 0.5)
+    return math.erfc(excess / math.sqrt((count + 1) / 12) / math.sqrt(2))
 
 
 def common_step(values: Sequence[int], modulus: int) -> tuple[int, float]:
