@@ -36,9 +36,9 @@ THREADED = Cell(Variant("reference", "gcc-12", "on", "smp"), Shape("ht2", thread
 class Guest:
     """A kept guest with the reference image of a cell."""
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Cell, workspace: Workspace) -> None:
         self.cell = cell
-        self.workspace = Workspace.locate()
+        self.workspace = workspace
         self.name = f"test-suites-{cell.shape.name}-{os.getpid()}"
         deadline = Deadline.after(600, what=cell.id)
         target = targets.target(RELEASE)
@@ -64,8 +64,8 @@ class Guest:
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[Guest]:
-    guest = Guest(GUARDED)
+def guarded(workspace: Workspace) -> Iterator[Guest]:
+    guest = Guest(GUARDED, workspace)
     yield guest
     guest.down()
 
@@ -109,17 +109,20 @@ def test_a_person_runs_them_by_name(guarded: Guest, tmp_path: Path) -> None:
     own = tmp_path / "mine" / "test_mine.py"
     own.parent.mkdir()
     own.write_text("def test_shell(shell, deadline): assert shell.run('exit 7', deadline).status == 7\n")
+    environment = {**os.environ, "DFBUILD_WORK": str(guarded.workspace.root)}
     options = ["-p", "dfbuild.suites.plugin", "--dfbuild-guest", guarded.name, "--dfbuild-via", "serial"]
     for words in (["--dfbuild-check", "security/nx-*"], [str(own)]):
         argv = [sys.executable, "-m", "pytest", *options, *words]
-        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert " passed" in done.stdout
 
 
-def test_what_is_known_of_weak_guests(tmp_path: Path) -> None:
+def test_what_is_known_of_weak_guests(workspace: Workspace, tmp_path: Path) -> None:
     """No NX and no stack protector: each of those checks shows it, and the controls still hold."""
-    guest = Guest(WEAK)
+    guest = Guest(WEAK, workspace)
     try:
         status, results = guest.run("serial", tmp_path / "log")
     finally:
@@ -137,9 +140,9 @@ def test_what_is_known_of_weak_guests(tmp_path: Path) -> None:
     assert results["security/exec-rwx"].outcome is Outcome.PASS
 
 
-def test_siblings_are_seen_and_a_panic_ends_the_suites(tmp_path: Path) -> None:
+def test_siblings_are_seen_and_a_panic_ends_the_suites(workspace: Workspace, tmp_path: Path) -> None:
     """The guest is made to panic while a check runs: it fails, what ran stays, the rest is not run."""
-    guest = Guest(THREADED)
+    guest = Guest(THREADED, workspace)
     results: dict[str, CheckResult] = {}
     try:
         with attach(guest.manifest) as session:

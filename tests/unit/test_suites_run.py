@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -83,7 +84,7 @@ def alive(pid: int) -> bool:
 def test_the_deadline_ends_it(suites, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     pid = tmp_path / "pid"
     with pytest.raises(DeadlineExceeded):
-        suites(f"open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)", Deadline.after(1.0))
+        suites(f"open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)", Deadline.after(2.0))
     assert not alive(int(pid.read_text()))
 
 
@@ -97,6 +98,30 @@ def test_so_does_an_interruption(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
             tmp_path, [], "ssh", Deadline.after(300, cancel=cancel), lambda event: cancel.set(), tmp_path / "log"
         )
     assert time.monotonic() - began < 60
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from dfbuild.deadline import Deadline
+from dfbuild.suites import run
+program = "import os, time; os.write({fd}, b'%d' % os.getpid() + bytes([10])); time.sleep(600)"
+run.pytest_argv = lambda *_, fd, **__: [sys.executable, "-c", program.format(fd=fd)]
+run._events = lambda fd, deadline: print(run.os.read(fd, 100).decode().strip(), flush=True) or deadline.select(fd)
+run.run_suites(Path("guest.json"), [], "ssh", Deadline.after(300), print, Path(sys.argv[1]) / "log")
+"""
+
+
+def test_the_suites_die_with_whoever_runs_them(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as holder:
+        assert holder.stdout is not None
+        suites = int(holder.stdout.readline())
+        end = os.pidfd_open(suites)
+        holder.kill()
+    Deadline.after(20).select(end, what="the suites' end")
+    os.close(end)
+    assert not alive(suites)
 
 
 def test_descriptors_are_given_back(suites) -> None:  # type: ignore[no-untyped-def]

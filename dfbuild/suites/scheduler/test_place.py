@@ -57,7 +57,7 @@ def test_fairness(rival_hogs: Windows, samples: Samples) -> None:
 
     def unfairness(hogs: Report) -> float:
         shares = hogs.numbers("cpu", FAIR_HOGS)
-        return max(shares) / min(shares) if min(shares) > 0 else float("inf")
+        return max(shares) / max(1.0, min(shares))
 
     ratio = rival_hogs.figure(unfairness, MOST_UNFAIR)
     samples("unfairness", [ratio], unit="ratio")
