@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import socket
-import stat
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,38 +15,17 @@ from dfbuild.deadline import Deadline
 from dfbuild.errors import Cancelled, DeadlineExceeded, InfraError
 from dfbuild.guest.accel import Accel, for_shape
 from dfbuild.guest.argv import Paths, qemu_argv
+from dfbuild.guest.directory import listen, prepare_directory
+from dfbuild.guest.monitor import compact_registers, forwarded_port, shutdown_cause
 from dfbuild.guest.process import HypervisorProcess
 from dfbuild.guest.protocol import Exit, GuestSpec, State, WireEnds
+from dfbuild.model import Media
 from dfbuild.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from dfbuild.guest.qmp import Qmp
 
-_SOCKET_PATH_LIMIT = 107
 _DRAIN_SECONDS = 2.0
-
-_FORWARD = re.compile(r"^\s*TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s", re.MULTILINE)
-# Of `info registers`: what says where a CPU is. Vector and FPU registers fill pages and say nothing here.
-_REGISTERS = re.compile(r"^(CPU#|[ER]IP|[ER]AX|[ER]SI|R8|R12|CR0|CR2).*$", re.MULTILINE)
-
-
-def forwarded_port(usernet: str) -> int:
-    """The host port out of the human monitor's `info usernet`; raises `InfraError` if there is none."""
-    found = _FORWARD.search(usernet)
-    if found is None:
-        raise InfraError("QEMU forwards no port", hint="the guest was made without a management network?")
-    return int(found[1])
-
-
-def compact_registers(text: str) -> list[str]:
-    """Of the human monitor's `info registers -a`, the lines that say where each CPU is."""
-    return [found[0].rstrip() for found in _REGISTERS.finditer(text)]
-
-
-def shutdown_cause(events: Iterable[Mapping[str, Any]]) -> str:
-    """Why QEMU ended, out of its last QMP events; empty if it did not say."""
-    causes = [str(event["data"]["reason"]) for event in events if event["event"] == "SHUTDOWN"]
-    return causes[-1] if causes else ""
 
 
 def _after_reset(qmp: Qmp, event: Mapping[str, Any]) -> None:
@@ -57,36 +34,14 @@ def _after_reset(qmp: Qmp, event: Mapping[str, Any]) -> None:
         qmp.post("set-action", reboot="shutdown")
 
 
-def prepare_directory(directory: Path) -> None:
-    """Make the guest's directory, or refuse one in which others could have put things: `InfraError`."""
-    if not directory.is_absolute():
-        raise InfraError(f"the guest's directory must be absolute: {directory}")
-    with contextlib.suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
-    status = directory.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise InfraError(
-            f"{directory} must be a directory that only its owner can enter", hint=f"chmod 700 {directory}"
-        )
-    longest = max(len(os.fsencode(path)) for path in (Paths(directory).console, *_ends(directory)))
-    if longest > _SOCKET_PATH_LIMIT:
-        raise InfraError(
-            f"{directory} is too long a path for sockets by {longest - _SOCKET_PATH_LIMIT} bytes",
-            hint="unix(7) ends them at 107 bytes; use workspace.runtime_directory",
-        )
-
-
-def _listen(path: Path) -> socket.socket:
-    """A listening UNIX stream socket: bound before QEMU starts, so that QEMU finds it and no byte is lost."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(os.fspath(path))
-    listener.listen(1)
-    return listener
-
-
-def _ends(directory: Path) -> tuple[Path, Path]:
-    ends = Paths(directory).wire
-    return ends.guest, ends.peer
+def _resolved(media: Media) -> Media:
+    """The same files by their real paths: in the sandbox a link may point to nowhere."""
+    return replace(
+        media,
+        disks=tuple(replace(disk, path=disk.path.resolve()) for disk in media.disks),
+        kernel=media.kernel and media.kernel.resolve(),
+        initrd=media.initrd and media.initrd.resolve(),
+    )
 
 
 class QemuGuest:
@@ -97,7 +52,8 @@ class QemuGuest:
         self._wanted = accel
         self._accel = for_shape(spec.shape, accel)
         self._paths = Paths(spec.directory)
-        self._argv = qemu_argv(spec, self._accel.name)
+        self._media = _resolved(spec.media)
+        self._argv = qemu_argv(replace(spec, media=self._media), self._accel.name)
         self._lock = threading.Lock()
         self._state = State.NEW
         self._process: HypervisorProcess | None = None
@@ -147,8 +103,8 @@ class QemuGuest:
         prepare_directory(self.spec.directory)
         self._make_overlays(deadline)
         with contextlib.ExitStack() as listeners, contextlib.ExitStack() as undo:
-            console_listener = listeners.enter_context(_listen(self._paths.console))
-            qmp_listener = listeners.enter_context(_listen(self._paths.qmp))
+            console_listener = listeners.enter_context(listen(self._paths.console))
+            qmp_listener = listeners.enter_context(listen(self._paths.qmp))
             hypervisor = HypervisorProcess(self._sandbox().argv(self._argv), self._paths.log)
             undo.callback(hypervisor.kill)
             # While QEMU starts: this import is slow.
@@ -167,26 +123,15 @@ class QemuGuest:
 
     def _make_overlays(self, deadline: Deadline) -> None:
         """A qcow2 overlay for every disk; what it lies over is only ever read."""
-        for number, disk in enumerate(self.spec.media.disks):
-            overlay = self._paths.overlay(number)
-            argv = [
-                "qemu-img",
-                "create",
-                "-q",
-                "-f",
-                "qcow2",
-                "-b",
-                str(disk.path),
-                "-F",
-                disk.format,
-                str(overlay),
-            ]
+        for number, disk in enumerate(self._media.disks):
+            base = ["-b", str(disk.path), "-F", disk.format]
+            argv = ["qemu-img", "create", "-q", "-f", "qcow2", *base, str(self._paths.overlay(number))]
             done = process.run(self._sandbox().argv(argv), deadline)
             if done.status != 0:
                 raise InfraError(f"no overlay over {disk.path}: {done.output.strip()}")
 
     def _sandbox(self) -> Sandbox:
-        media = self.spec.media
+        media = self._media
         inputs = [path for path in (media.kernel, media.initrd, *(disk.path for disk in media.disks)) if path]
         for path in inputs:
             if not path.is_file():

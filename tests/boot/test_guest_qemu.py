@@ -95,6 +95,13 @@ def test_odd_paths_survive_the_whole_way(tmp_path: Path, image: Path) -> None:
         shutil.rmtree(odd.parent)
 
 
+def test_images_behind_links_are_found(directory: Path, tmp_path: Path, image: Path) -> None:
+    (tmp_path / "link.img").symlink_to(image)
+    guest, console = start(directory, Shape("up"), tmp_path / "link.img")
+    with console:
+        assert guest.stop(soon()).stderr == ""
+
+
 def test_an_early_death_is_reported_at_once_with_everything(directory: Path) -> None:
     with pytest.raises(EarlyDeath) as caught:
         start(directory, Shape("up"), extra=("-device", "no,such=device"))

@@ -99,6 +99,7 @@ class Workshop:
     def __init__(self, implementation: Implementation, disk: Path) -> None:
         self.implementation, self.disk = implementation, disk
         self.guests: list[Guest] = []
+        self.consoles: list[socket.socket] = []
 
     def make(self, *, shape: Shape | None = None, **more: object) -> Guest:
         media = Media(disks=(Disk(self.disk, "raw"),))
@@ -110,9 +111,13 @@ class Workshop:
     def up(self, **more: object) -> tuple[Guest, Terminal]:
         """A guest whose payload has said so."""
         guest = self.make(**more)  # type: ignore[arg-type]
-        terminal = Terminal(guest.start(soon()))
+        terminal = self.start(guest)
         terminal.expect(BANNER)
         return guest, terminal
+
+    def start(self, guest: Guest) -> Terminal:
+        self.consoles.append(guest.start(soon()))
+        return Terminal(self.consoles[-1])
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +129,8 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workshop(request: pytest.FixtureRequest, disk: Path) -> Iterator[Workshop]:
     workshop = Workshop(IMPLEMENTATIONS[request.param], disk)
     yield workshop
+    for console in workshop.consoles:
+        console.close()
     for guest in workshop.guests:
         guest.stop(soon())
         shutil.rmtree(guest.spec.directory)
@@ -141,7 +148,7 @@ def dead(pid: int) -> bool:
 def test_the_first_byte_printed_is_the_first_byte_read(workshop: Workshop) -> None:
     guest = workshop.make()
     assert guest.state is State.NEW
-    terminal = Terminal(guest.start(soon()))
+    terminal = workshop.start(guest)
     terminal.expect(BANNER)
     assert guest.state is State.RUNNING
     assert guest.accel == "tcg"
@@ -412,11 +419,11 @@ def test_a_waiter_and_a_stopper_agree(workshop: Workshop) -> None:
 # ── who it lives with ─────────────────────────────────────────────────────────────────────────────────────────────
 def test_it_outlives_the_thread_that_started_it(workshop: Workshop) -> None:
     guest = workshop.make()
-    consoles: list[socket.socket] = []
-    worker = threading.Thread(target=lambda: consoles.append(guest.start(soon())))
+    terminals: list[Terminal] = []
+    worker = threading.Thread(target=lambda: terminals.append(workshop.start(guest)))
     worker.start()
     worker.join()
-    terminal = Terminal(consoles[0])
+    (terminal,) = terminals
     terminal.expect(BANNER)
     terminal.type(b"still here")
     terminal.expect(b"still here")

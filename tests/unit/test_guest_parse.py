@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from dfbuild.errors import InfraError, UsageError
 from dfbuild.guest import create
 from dfbuild.guest.accel import Accel, for_shape
+from dfbuild.guest.directory import prepare_directory
 from dfbuild.guest.firmware import PROGRESS, STAGES, probe_rom
+from dfbuild.guest.monitor import compact_registers, forwarded_port, shutdown_cause
 from dfbuild.guest.protocol import GuestSpec, State
-from dfbuild.guest.qemu import compact_registers, forwarded_port, prepare_directory, shutdown_cause
 from dfbuild.model import Media, Shape
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "guest"

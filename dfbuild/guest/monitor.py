@@ -1,0 +1,32 @@
+"""What QEMU's monitors print and what is made of it: pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dfbuild.errors import InfraError
+
+_FORWARD = re.compile(r"^\s*TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s", re.MULTILINE)
+# Of `info registers`: what says where a CPU is. Vector and FPU registers fill pages and say nothing here.
+_REGISTERS = re.compile(r"^(CPU#|[ER]IP|[ER]AX|[ER]SI|R8|R12|CR0|CR2).*$", re.MULTILINE)
+
+
+def forwarded_port(usernet: str) -> int:
+    """The host port out of the human monitor's `info usernet`; raises `InfraError` if there is none."""
+    found = _FORWARD.search(usernet)
+    if found is None:
+        raise InfraError("QEMU forwards no port", hint="the guest was made without a management network?")
+    return int(found[1])
+
+
+def compact_registers(text: str) -> list[str]:
+    """Of the human monitor's `info registers -a`, the lines that say where each CPU is."""
+    return [found[0].rstrip() for found in _REGISTERS.finditer(text)]
+
+
+def shutdown_cause(events: Iterable[Mapping[str, Any]]) -> str:
+    """Why QEMU ended, out of its last QMP events; empty if it did not say."""
+    causes = [str(event["data"]["reason"]) for event in events if event["event"] == "SHUTDOWN"]
+    return causes[-1] if causes else ""
