@@ -31,7 +31,8 @@ def p_uniform(values: Sequence[int], low: int, high: int) -> float:
 def p_order(values: Sequence[int]) -> float:
     """How probable it is that independent numbers go up as often, or as seldom, as these (normal approximation).
 
-    Ascents of a random order of n have a mean of (n-1)/2 and a variance of (n+1)/12. They come in ones: hence the half.
+    Ascents of a random order of n have a mean of (n-1)/2 and a variance of (n+1)/12. The half is for their coming
+    in ones.
     """
     count = len(values)
     ascents = sum(b > a for a, b in pairwise(values))

@@ -26,7 +26,7 @@ IN_FLIGHT = 64
 """Handshakes at a time: below the shortest queue of a listening socket (128, kern.ipc.somaxconn)."""
 WORD = b"sixteen bytes..."
 
-ROUNDS = 4
+ROUNDS, MILLISECONDS = 4, 60
 MANY = 8
 LEAST_RATIO = 0.25
 """Of what many connections carry together to what one carries: many may cost something, but not most."""
@@ -103,7 +103,7 @@ def _unfinished(conversations: list[Conversation], deadline: Deadline) -> list[C
 @pytest.fixture(scope="module")
 def rates(probe: Probes) -> Mapping[int, tuple[float, ...]]:
     """What so many connections over the loopback carry together, in MB/s, round by round."""
-    return {count: probe("netrate", count, 100, ROUNDS).numbers("rate", ROUNDS) for count in (1, MANY)}
+    return {count: probe("netrate", count, MILLISECONDS, ROUNDS).numbers("rate", ROUNDS) for count in (1, MANY)}
 
 
 @pytest.mark.parametrize("count", [1, MANY])
