@@ -170,7 +170,9 @@ class Peer:
         self._random = random.Random(seed)
         self._ready = threading.Condition()
         self._cancel = Cancel()
-        self._neighbours: dict[str, str] = {}
+        self.neighbours: dict[str, str] = {}
+        """MACs by address, of all that asked or answered."""
+        self._answers: collections.Counter[str] = collections.Counter()
         self._conversations: dict[Flow, Conversation] = {}
         self._listeners: dict[int, Listener] = {}
         self._port = self._random.randrange(20000, 60000)
@@ -189,17 +191,17 @@ class Peer:
     # ── for callers ──
 
     def resolve(self, address: str, deadline: Deadline) -> str:
-        """The MAC of `address`, asked for by ARP every `rto` seconds until the answer comes."""
+        """The MAC of `address`, asked for by ARP every `rto` seconds until an answer comes."""
+        before = self._answers[address]
         while True:
             deadline.check(f"an ARP answer from {address}")
             self._link.send(encode_arp(Arp(False, self.address, self.mac, address)))
             with contextlib.suppress(DeadlineExceeded), self._ready:
-                deadline.sooner(self.rto).wait(self._ready, lambda: address in self._neighbours)
-            if address in self._neighbours:
-                return self._neighbours[address]
+                deadline.sooner(self.rto).wait(self._ready, lambda: self._answers[address] > before)
+                return self.neighbours[address]
 
     def start(self, address: str, port: int, *, source_port: int | None = None) -> Conversation:
-        """Send the first segment of a connection to a neighbour that `resolve` knows, and don't wait."""
+        """Send the first segment of a connection to a neighbour that is known, and don't wait."""
         with self._ready:
             if source_port is None:
                 source_port = self._next_port(address, port)
@@ -213,7 +215,8 @@ class Peer:
         self, address: str, port: int, deadline: Deadline, *, source_port: int | None = None
     ) -> Conversation:
         """A connection that is established. Raises `WireError` if it is refused."""
-        self.resolve(address, deadline)
+        if address not in self.neighbours:
+            self.resolve(address, deadline)
         return self.start(address, port, source_port=source_port).establish(deadline)
 
     def listen(self, port: int) -> Listener:
@@ -229,10 +232,6 @@ class Peer:
     def inject_frame(self, frame: bytes) -> None:
         """Send any frame at all: one that scapy built, for instance."""
         self._link.send(frame)
-
-    def mac_of(self, address: str) -> str:
-        """The MAC of a neighbour that was seen; raises `KeyError` for a stranger."""
-        return self._neighbours[address]
 
     def wait(self, predicate: Callable[[], bool], deadline: Deadline, what: str) -> None:
         """Wait until `predicate()`, which is asked after every frame."""
@@ -272,7 +271,8 @@ class Peer:
     def _receive(self, frame: bytes, now: float) -> None:
         match decode(frame):
             case Arp() as arp:
-                self._neighbours[arp.source] = arp.source_mac
+                self.neighbours[arp.source] = arp.source_mac
+                self._answers[arp.source] += arp.answer
                 if not arp.answer and arp.target == self.address:
                     answer = Arp(True, self.address, self.mac, arp.source, arp.source_mac)
                     self._link.send(encode_arp(answer))
@@ -305,6 +305,6 @@ class Peer:
 
     def _send(self, segments: list[Segment]) -> None:
         for segment in segments:
-            target = self._neighbours.get(segment.flow.target)
+            target = self.neighbours.get(segment.flow.target)
             if target is not None:
                 self._link.send(encode_segment(segment, self.mac, target))

@@ -19,7 +19,7 @@ from dfbuild.errors import DeadlineExceeded
 from dfbuild.guest.protocol import WireEnds
 from dfbuild.wire import Link, Peer, WireLink, open_wire
 from dfbuild.wire.capture import Capture, NotACapture, read_capture
-from dfbuild.wire.frames import Flag, Segment, decode, encode_unreachable
+from dfbuild.wire.frames import Arp, Flag, Segment, decode, encode_arp, encode_unreachable
 from dfbuild.wire.impair import Impairment, impaired
 from dfbuild.wire.link import WireBusy
 from dfbuild.wire.peer import MAC, WireError
@@ -150,8 +150,18 @@ def test_arp(two: tuple[Peer, Peer]) -> None:
     peer, other = two
     assert peer.resolve(GUEST, soon()) == GUEST_MAC
     assert other.resolve(HOST, soon()) == MAC
+    assert peer.neighbours == {GUEST: GUEST_MAC}
     with pytest.raises(DeadlineExceeded, match=r"ARP answer from 10\.9\.0\.9"):
         peer.resolve("10.9.0.9", Deadline.after(0.05))
+
+
+def test_a_question_is_no_answer(tmp_path: Path) -> None:
+    """Who asks makes itself known, but only an answer proves that it answers."""
+    with cable(tmp_path) as (host, guest), Peer(host, HOST, rto=0.05) as peer:
+        guest.send(encode_arp(Arp(False, GUEST, GUEST_MAC, HOST)))
+        peer.wait(lambda: GUEST in peer.neighbours, soon(), "the question")
+        with pytest.raises(DeadlineExceeded):
+            peer.resolve(GUEST, Deadline.after(0.2))
 
 
 def test_a_conversation(two: tuple[Peer, Peer]) -> None:
