@@ -13,7 +13,6 @@ from dfbuild.console.transcript import printable
 from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
 from dfbuild.model import Cell
-from dfbuild.releases import load
 from dfbuild.session import attach, keep
 from dfbuild.shell import open_shell
 from dfbuild.workspace import Workspace
@@ -32,7 +31,7 @@ def up(arguments: argparse.Namespace) -> int:
     image = build_all(chosen.plan.images[cell.id], ArtefactStore(workspace), deadline, _say)
     media = chosen.target.media(chosen.matrix.release, cell, image, workspace)
     name = arguments.name or cell.shape.name
-    manifest = keep.up(workspace, name, chosen.matrix.release.name, cell, media, deadline, _say)
+    manifest = keep.up(workspace, name, chosen.matrix.release, cell, media, deadline, _say)
     host, port = manifest.ssh or ("", 0)
     if arguments.json:
         json.dump(
@@ -44,7 +43,9 @@ def up(arguments: argparse.Namespace) -> int:
     print(f"  dfbuild guest exec {shlex.quote(name)} COMMAND")
     if manifest.login.key:
         print(f"  ssh -i {shlex.quote(str(manifest.login.key))} -p {port} {manifest.login.user}@{host}")
-    print(f"  pytest --pyargs dfbuild.suites --dfbuild-guest {shlex.quote(name)}")
+    # pytest knows the usual work directory only; elsewhere the guest is named by its file.
+    known = str(manifest.transcript.with_name("guest.json")) if arguments.work else name
+    print(f"  pytest --pyargs dfbuild.suites --dfbuild-guest {shlex.quote(known)}")
     print(f"  dfbuild guest down {shlex.quote(name)}")
     return 0
 
@@ -92,7 +93,7 @@ def execute(arguments: argparse.Namespace) -> int:
     session = attach(manifest)
     deadline = Deadline.after(_COMMAND_SECONDS)
     try:
-        shell = open_shell(session, load(manifest.cell.variant.release), arguments.via, deadline)
+        shell = open_shell(session, manifest.release, arguments.via, deadline)
         answer = shell.run(" ".join(arguments.words), deadline)
         shell.close()
     finally:

@@ -140,6 +140,7 @@ def _manifest(guest: Guest, cell: Cell, release: Release, console: ConsoleReader
     return Manifest(
         name=spec.name,
         cell=cell,
+        release=release,
         owner=os.getpid(),
         control=spec.directory / "control",
         transcript=console.path.absolute(),

@@ -26,7 +26,7 @@ from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import Cancelled, DeadlineExceeded, DfbuildError, InfraError, UsageError
 from dfbuild.guest.protocol import Guest, GuestSpec
 from dfbuild.model import Cell, Media
-from dfbuild.releases import load
+from dfbuild.releases import Release
 from dfbuild.session.attached import attach
 from dfbuild.session.booting import boot
 from dfbuild.session.held import END_SECONDS, MANIFEST
@@ -49,7 +49,7 @@ class Order:
 
     workspace: Path
     name: str
-    release: str
+    release: Release
     cell: Cell
     media: Media
     seconds: float
@@ -67,7 +67,7 @@ class Progress:
 def up(
     workspace: Workspace,
     name: str,
-    release: str,
+    release: Release,
     cell: Cell,
     media: Media,
     deadline: Deadline,
@@ -153,7 +153,7 @@ def hold(order: Order, guest: Guest, cancel: Cancel, report: Callable[[Progress]
     directory = _directory(Workspace(order.workspace), order.name)
     with boot(
         guest,
-        load(order.release),
+        order.release,
         order.cell,
         directory,
         deadline,

@@ -10,6 +10,7 @@ from dfbuild.console.protocol import Console
 from dfbuild.deadline import Deadline
 from dfbuild.guest.protocol import Exit, WireEnds
 from dfbuild.model import Cell, Login, StageReached
+from dfbuild.releases import Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,8 @@ class Manifest:
 
     name: str
     cell: Cell
+    release: Release
+    """The knowledge that it was booted with, whatever becomes of the file that it came from."""
     owner: int
     """PID of the process that holds the guest."""
     control: Path

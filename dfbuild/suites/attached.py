@@ -95,7 +95,6 @@ class Attached:
     @classmethod
     def attach(cls, config: pytest.Config) -> Attached:
         """Attach to the guest that the options name. What is wrong with it is a `pytest.UsageError`."""
-        from dfbuild.releases import load
         from dfbuild.session import attach, keep
         from dfbuild.shell import open_shell
         from dfbuild.workspace import Workspace
@@ -103,7 +102,7 @@ class Attached:
         name, via = config.getoption("dfbuild_guest"), config.getoption("dfbuild_via")
         try:
             session = attach(Path(name) if "/" in name else keep.find(Workspace.locate(), name))
-            release = load(session.manifest.cell.variant.release)
+            release = session.manifest.release
         except DfbuildError as error:
             raise pytest.UsageError(str(error)) from error
 

@@ -54,7 +54,7 @@ class Guests:
             name = f"test-network-{shape.name}-{os.getpid()}"
             cell = Cell(VARIANT, shape, ("network",))
             self._up[shape.name] = keep.up(
-                self._workspace, name, RELEASE.name, cell, self._media, minutes(4), print
+                self._workspace, name, RELEASE, cell, self._media, minutes(4), print
             )
         return self._up[shape.name]
 

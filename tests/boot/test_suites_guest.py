@@ -45,7 +45,7 @@ class Guest:
         recipe = target.image(RELEASE, cell, self.workspace)
         image = build_all(recipe, ArtefactStore(self.workspace), deadline, print)
         media = target.media(RELEASE, cell, image, self.workspace)
-        self.manifest = keep.up(self.workspace, self.name, RELEASE.name, cell, media, deadline, print)
+        self.manifest = keep.up(self.workspace, self.name, RELEASE, cell, media, deadline, print)
         self.path = self.workspace.guests / self.name / MANIFEST
 
     def down(self) -> None:
