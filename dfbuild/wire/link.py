@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dfbuild.deadline import Deadline
-from dfbuild.errors import DeadlineExceeded, InfraError
-from dfbuild.guest.protocol import WireEnds
+from dfbuild.errors import InfraError
 from dfbuild.wire.capture import Capture
 
 _LARGEST = 65536 + 18
@@ -29,6 +28,16 @@ _STUCK = 0.2
 
 class WireBusy(InfraError):
     """Somebody else holds this end of the wire."""
+
+
+class Ends(Protocol):
+    """The cable's ends, as `guest.protocol.WireEnds` has them: `peer` is bound here, frames are sent to `guest`."""
+
+    @property
+    def guest(self) -> Path: ...
+
+    @property
+    def peer(self) -> Path: ...
 
 
 class Link(Protocol):
@@ -122,7 +131,7 @@ def _bind(path: Path) -> socket.socket:
 
 
 @contextlib.contextmanager
-def open_wire(ends: WireEnds, capture: Path | None = None) -> Iterator[WireLink]:
+def open_wire(ends: Ends, capture: Path | None = None) -> Iterator[WireLink]:
     """Hold the host's end of a guest's wire; frames of both directions go to the pcap file `capture`.
 
     Frames that the guest sent before are not delivered. Raises `WireBusy`.
@@ -134,12 +143,3 @@ def open_wire(ends: WireEnds, capture: Path | None = None) -> Iterator[WireLink]
         link = WireLink(bound, ends.guest, recorder)
         stack.callback(link.close)
         yield link
-
-
-def drain(link: Link, deadline: Deadline) -> list[bytes]:
-    """All frames until `deadline`."""
-    frames = []
-    with contextlib.suppress(DeadlineExceeded):
-        while True:
-            frames.append(link.receive(deadline))
-    return frames

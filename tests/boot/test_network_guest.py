@@ -53,9 +53,7 @@ class Guests:
         if shape.name not in self._up:
             name = f"test-network-{shape.name}-{os.getpid()}"
             cell = Cell(VARIANT, shape, ("network",))
-            self._up[shape.name] = keep.up(
-                self._workspace, name, RELEASE, cell, self._media, minutes(4), print
-            )
+            self._up[shape.name] = keep.up(self._workspace, name, RELEASE, cell, self._media, minutes(4), print)
         return self._up[shape.name]
 
     def down(self) -> None:
