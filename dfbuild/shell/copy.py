@@ -62,7 +62,7 @@ class Header:
 
 
 class Incoming:
-    """Follows what `get_script` prints, in pieces of any size: the header, then the bytes, which `sink` is given."""
+    """Follows what `get_script` prints, in pieces of any size: the header, then bytes, given to `sink`."""
 
     _MOST = 64 << 10
 

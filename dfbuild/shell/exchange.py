@@ -19,7 +19,7 @@ def channel_command(path: str) -> str:
     """What every channel executes. Valid for sh and csh alike."""
     return (
         f"exec sh -c 'PATH={path};export PATH;exec 2>&1;IFS= read -r n;IFS= read -r c;"
-        'echo "$n $$";sh -c "`printf "$c"`";echo "$n $?"\''
+        'echo "$n $$";sh -c " `printf "$c"`";echo "$n $?"\''
     )
 
 
@@ -47,7 +47,7 @@ def reaper(pid: int, processes: str) -> str:
 
 
 class Marks:
-    """Takes a channel's output apart: the line with the process id, the command's own bytes, the mark and its status.
+    """Takes a channel's output apart: the line with the process id, the command's own bytes, the mark and status.
 
     Bytes come in pieces of any size; `feed` returns those that surely are output.
     """

@@ -24,12 +24,16 @@ LARGEST_PUT = 4 << 20
 """Bytes. A console takes some 100 KB/s; larger files go over SSH or on a disk."""
 
 _ENTER = b"\r"
-_INTERRUPT, _QUIT = b"\x03", b"\x1c"
+_INTERRUPT, _QUIT, _SUSPEND = b"\x03", b"\x1c", b"\x1a"
+_FREE = (_INTERRUPT + _ENTER, _QUIT + _ENTER, _SUSPEND + _ENTER + b"kill -9 %1" + _ENTER)
+"""What frees a console of what runs on it, one after the other: the last one leaves the login shell as the only one
+awake. A login prompt takes them for nothing worse than a wrong name."""
 _QUIET = 1.0
 """Seconds of silence in the middle of an answer after which it is asked for again."""
 _PATIENCE = 3.0
 """Seconds without any answer after which a request is made again; doubled each time."""
-_RESYNC = 10.0
+_GRACE, _RESYNC = 4.0, 10.0
+"""Seconds that an interrupted command has to end, and one that was sent SIGQUIT, too."""
 _MOST_AGAIN = 50
 """Times that hurt lines are asked for again before the console counts as lost."""
 _MOST_LOGINS = 3
@@ -197,10 +201,10 @@ class SerialShell:
         """After a command that did not end: find the agent again, if it takes SIGQUIT to free it."""
         if not self._stale:
             return
-        for key in (b"", _QUIT):
+        for key, seconds in ((b"", _GRACE), (_QUIT, _RESYNC)):
             self._console.send(key + b"\n", deadline)
             try:
-                self._ask(b"p", b"", deadline.sooner(_RESYNC))
+                self._ask(b"p", b"", deadline.sooner(seconds))
             except DeadlineExceeded:
                 deadline.check("the shell to be free again")
             else:
@@ -238,7 +242,7 @@ class SerialShell:
         offset = self._console.size
         self._console.send(_ENTER, deadline)
         quiet = deadline.sooner(_PATIENCE)
-        text, logins, loading = b"", 0, False
+        text, logins, loading, pokes = b"", 0, False, 0
         while True:
             deadline.check("a login on the console")
             try:
@@ -259,12 +263,13 @@ class SerialShell:
             logins += seen is Seen.LOGIN
             if logins > _MOST_LOGINS:
                 raise LoginRefused(f"the guest does not let {self._login.user!r} in on its console")
-            self._console.send(self._reaction(seen), deadline)
+            self._console.send(self._reaction(seen) or _FREE[pokes % len(_FREE)], deadline)
             loading = seen is Seen.PROMPT
+            pokes += seen is None
             text, quiet = b"", deadline.sooner(_PATIENCE)
 
     def _reaction(self, seen: Seen | None) -> bytes:
-        """What to type."""
+        """What to type; nothing where only force helps."""
         match seen:
             case Seen.LOGIN:
                 return self._login.user.encode() + _ENTER
@@ -275,8 +280,7 @@ class SerialShell:
             case Seen.AGENT:
                 return agent.QUIT
             case _:
-                # Frees the console of whatever runs on it, and asks for a prompt.
-                return _INTERRUPT + _ENTER
+                return b""
 
     def _start_agent(self, deadline: Deadline) -> bool:
         """Give the loader the agent's text; whether the agent answers then."""

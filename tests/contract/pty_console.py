@@ -1,4 +1,4 @@
-"""A `Console` with a real shell of this host behind it: a login on a pseudo-terminal, and a kernel that interrupts."""
+"""A `Console` with a real shell of this host behind it: a login on a pseudo-terminal, a kernel that interrupts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import contextlib
 import os
 import pty
 import random
+import select
 import subprocess
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from dfbuild.console.protocol import ConsoleClosed
-from dfbuild.deadline import Deadline
+from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import GuestCrashed
 from dfbuild.model import CrashReport, Verdict
 
@@ -64,7 +65,8 @@ class PtyConsole:
         self._foreign: Sequence[bytes] = ()
         self._changed = threading.Condition()
         self._printed = bytearray()
-        self._closed = self._hung_up = False
+        self._closed = False
+        self._stop = Cancel()
         self._crash: CrashReport | None = None
         self._master, slave = pty.openpty()
         environment = {
@@ -82,9 +84,13 @@ class PtyConsole:
         self._reader.start()
 
     def _read_all(self) -> None:
+        # What is left in the background keeps the terminal open when the login is gone.
+        poll = select.poll()
+        poll.register(self._master, select.POLLIN)
+        poll.register(self._stop.fileno(), select.POLLIN)
         with contextlib.suppress(OSError):
-            while data := os.read(self._master, 4096):
-                self.print(self._disturbed(data))
+            while self._stop.fileno() not in dict(poll.poll()):
+                self.print(self._disturbed(os.read(self._master, 4096)))
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -128,10 +134,8 @@ class PtyConsole:
 
     def kill(self) -> None:
         """Hang up: the terminal goes, and all that runs on it."""
-        with self._changed:
-            if not self._hung_up:
-                self._hung_up = True
-                self._process.kill()
+        self._stop.set()
+        self._process.kill()
         self._process.wait()
 
     def close(self) -> None:

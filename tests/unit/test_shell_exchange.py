@@ -1,0 +1,113 @@
+"""What goes over an SSH channel is taken apart right, however it is cut."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dfbuild.errors import UsageError
+from dfbuild.releases.schema import SshShell
+from dfbuild.shell.exchange import Marks, channel_command, preface, reaper
+
+NONCE = "00112233aabbccdd"
+
+
+@given(
+    st.binary(max_size=300) | st.just(f"{NONCE} {NONCE} 5".encode()),
+    st.integers(0, 255),
+    st.binary(max_size=20),
+    st.lists(st.integers(1, 60), min_size=1),
+)
+def test_output_and_status_come_out_as_they_went_in(
+    output: bytes, status: int, banner: bytes, sizes: list[int]
+) -> None:
+    stream = banner + f"{NONCE} 4321\n".encode() + output + f"{NONCE} {status}\n".encode() + b"from the background"
+    marks = Marks(NONCE)
+    got = b""
+    turn = 0
+    while stream:
+        size = sizes[turn % len(sizes)]
+        got += marks.feed(stream[:size])
+        stream = stream[size:]
+        turn += 1
+    assert (marks.pid, marks.status, got) == (4321, status, output)
+
+
+def test_output_is_passed_on_before_the_end() -> None:
+    marks = Marks(NONCE)
+    assert marks.feed(f"{NONCE} 1\n".encode()) == b""
+    assert marks.feed(b"x" * 1000) == b"x" * (1000 - len(NONCE))
+    assert marks.status is None
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "busybox sh"])
+@pytest.mark.parametrize(
+    ("script", "stdin", "output", "status"),
+    [
+        ("true", b"", b"", 0),
+        ("exit 77", b"", b"", 77),
+        ("cat", b"\0\xff\n", b"\0\xff\n", 0),
+        ("echo 'a  b' \"c%d\\n\" `echo d` $((1 + 1))", b"", None, 0),
+        ("kill -9 $$", b"", None, 137),
+        ("cat <<E\none\n  two\nE\n", b"", b"one\n  two\n", 0),
+        ("echo 'unbalanced", b"", None, 2),
+        ("-n", b"", None, 127),
+        ("", b"", b"", 0),
+    ],
+)
+def test_a_channels_command_runs_what_the_preface_says(
+    shell: str, script: str, stdin: bytes, output: bytes | None, status: int
+) -> None:
+    argv = [*shell.split(), "-c", channel_command("/usr/bin:/bin")]
+    data = preface(NONCE, script.encode()) + stdin
+    printed = subprocess.run(argv, input=data, capture_output=True, check=True).stdout
+    marks = Marks(NONCE)
+    got = marks.feed(printed)
+    assert marks.status == status
+    if output is not None:
+        assert got == output
+
+
+def test_a_command_too_long_for_an_argument_is_refused() -> None:
+    with pytest.raises(UsageError, match="too long"):
+        preface(NONCE, b"x" * 70_000)
+
+
+def test_the_reaper_ends_what_a_process_started() -> None:
+    # The second one ignores interrupts, and the third belongs to somebody else.
+    script = "sleep 1000 & sh -c \"trap '' INT; sleep 1000; :\" & wait; :"
+    parent = subprocess.Popen(["sh", "-c", script])
+    bystander = subprocess.Popen(["sleep", "1000"])
+    try:
+        deadline = time.monotonic() + 10
+        while len(descendants(parent.pid)) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        children = descendants(parent.pid)
+        subprocess.run(["sh", "-c", reaper(parent.pid, SshShell().processes)], check=True)
+        parent.wait(10)
+        assert bystander.poll() is None
+        assert not [pid for pid in children if alive(pid)]
+    finally:
+        bystander.kill()
+        bystander.wait()
+        parent.kill()
+        parent.wait()
+
+
+def descendants(pid: int) -> list[int]:
+    listing = subprocess.run(["ps", "-A", "-o", "pid=", "-o", "ppid="], capture_output=True, check=True).stdout
+    parents = {int(line.split()[0]): int(line.split()[1]) for line in listing.splitlines()}
+    found: list[int] = [pid]
+    for child in sorted(parents):
+        if parents[child] in found:
+            found.append(child)
+    return found[1:]
+
+
+def alive(pid: int) -> bool:
+    listing = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return listing.stdout.strip() not in ("", "Z")
