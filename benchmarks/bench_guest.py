@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "contract"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from payload import BANNER, write_disk
 

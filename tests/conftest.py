@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from dfbuild.build.recipe import Artefact
 from dfbuild.build.store import ArtefactStore, build_all
@@ -14,6 +15,10 @@ from dfbuild.deadline import Deadline
 from dfbuild.model import Cell, Media, Shape, Variant
 from dfbuild.releases import load
 from dfbuild.workspace import Workspace
+
+# A property is no stopwatch: on a loaded host an example may take longer than hypothesis expects.
+settings.register_profile("dfbuild", deadline=None)
+settings.load_profile("dfbuild")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from dfbuild.errors import Cancelled, DeadlineExceeded, InfraError
 from dfbuild.guest.accel import Accel, for_shape
 from dfbuild.guest.argv import Paths, qemu_argv
 from dfbuild.guest.directory import listen, prepare_directory
-from dfbuild.guest.monitor import compact_registers, forwarded_port, shutdown_cause
+from dfbuild.guest.monitor import ResetWatch, compact_registers, forwarded_port, shutdown_cause
 from dfbuild.guest.process import HypervisorProcess
 from dfbuild.guest.protocol import Exit, GuestSpec, State, WireEnds
 from dfbuild.model import Media
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from dfbuild.guest.qmp import Qmp
 
 _DRAIN_SECONDS = 2.0
-
-
-def _after_reset(qmp: Qmp, event: Mapping[str, Any]) -> None:
-    """The firmware's own reset after one from here is over: from now on a reset ends QEMU again."""
-    if event["event"] == "RESET" and event["data"]["guest"]:
-        qmp.post("set-action", reboot="shutdown")
 
 
 def _resolved(media: Media) -> Media:
@@ -60,6 +54,8 @@ class QemuGuest:
         self._qmp: Qmp | None = None
         self._exit: Exit | None = None
         self._rung = "guest"
+        self._cause = ""
+        self._resets = ResetWatch()
         self._running_accel = ""
         self._address: tuple[str, int] | None = None
 
@@ -112,7 +108,7 @@ class QemuGuest:
 
             console = undo.enter_context(hypervisor.accept(console_listener, deadline))
             try:
-                qmp = Qmp(hypervisor.accept(qmp_listener, deadline), deadline, _after_reset)
+                qmp = Qmp(hypervisor.accept(qmp_listener, deadline), deadline, self._event)
                 self._running_accel = "kvm" if qmp.execute("query-kvm", deadline)["enabled"] else "tcg"
                 qmp.execute("cont", deadline)
             except QmpGone as error:
@@ -162,10 +158,15 @@ class QemuGuest:
 
     def reset(self, deadline: Deadline) -> None:
         qmp = self._monitor()
-        # A reset by the guest ends QEMU (-no-reboot), so that a boot loop is seen. Not this one, nor the one that
-        # SeaBIOS adds when it finds that it ran before: _after_reset.
+        # -no-reboot would make QEMU end. From now on `_event` tells this reset from one by the guest.
         qmp.execute("set-action", deadline, reboot="reset")
         qmp.execute("system_reset", deadline)
+
+    def _event(self, qmp: Qmp, event: Mapping[str, Any]) -> None:
+        """A guest that resets itself has ended, here as with -no-reboot."""
+        if self._resets.feed(event):
+            self._cause = "guest-reset"
+            qmp.post("quit")
 
     def power_button(self, deadline: Deadline) -> None:
         self._monitor(State.RUNNING).execute("system_powerdown", deadline)
@@ -225,8 +226,10 @@ class QemuGuest:
         with self._lock:
             if self._exit is None:
                 assert self._process is not None and self._qmp is not None
-                # The peer is dead: its last words are in the socket's buffer already.
-                self._qmp.drain(Deadline.after(_DRAIN_SECONDS))
-                self._exit = Exit(status, self._rung, self._process.stderr(), shutdown_cause(self._qmp.events))
+                # The peer is dead: its last words are in the socket's buffer already. They only tell the cause.
+                with contextlib.suppress(DeadlineExceeded):
+                    self._qmp.drain(Deadline.after(_DRAIN_SECONDS))
+                cause = self._cause or shutdown_cause(self._qmp.events)
+                self._exit = Exit(status, self._rung, self._process.stderr(), cause)
                 self._state = State.ENDED
             return self._exit

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from payload import BANNER, write_disk
 
 from dfbuild.deadline import Deadline
 from dfbuild.errors import InfraError
 from dfbuild.guest import accel as accel_module
 from dfbuild.guest.accel import Accel, probe, qemu_version, run_probe
 from dfbuild.guest.models import CONSOLES, DISKS, NICS
+from dfbuild.guest.monitor import ResetWatch
 from dfbuild.guest.process import EarlyDeath
 from dfbuild.guest.protocol import GuestSpec
 from dfbuild.guest.qemu import QemuGuest
@@ -80,6 +82,19 @@ def test_a_process_that_only_hears_signals_is_terminated(directory: Path) -> Non
         end = guest.stop(soon())
     assert (end.rung, end.status) == ("terminate", 0)
     assert "terminating on signal 15" in end.stderr
+
+
+def test_a_guest_that_resets_itself_ends_even_after_a_reset_from_here(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing is the firmware's: its own reset stands in for the guest's.
+    monkeypatch.setattr(ResetWatch, "FIRMWARE_SECONDS", -1.0)
+    guest, console = start(directory, Shape("up", memory=32), write_disk(tmp_path / "payload.img"))
+    with console:
+        assert console.recv(1) == BANNER[:1]  # SeaBIOS resets only where it ran before
+        guest.reset(soon())
+        end = guest.wait(soon())
+    assert (end.rung, end.cause, end.status) == ("guest", "guest-reset", 0)
 
 
 def test_odd_paths_survive_the_whole_way(tmp_path: Path, image: Path) -> None:

@@ -14,7 +14,7 @@ from dfbuild.guest import create
 from dfbuild.guest.accel import Accel, for_shape
 from dfbuild.guest.directory import prepare_directory
 from dfbuild.guest.firmware import PROGRESS, STAGES, probe_rom
-from dfbuild.guest.monitor import compact_registers, forwarded_port, shutdown_cause
+from dfbuild.guest.monitor import ResetWatch, compact_registers, forwarded_port, shutdown_cause
 from dfbuild.guest.protocol import GuestSpec, State
 from dfbuild.model import Media, Shape
 
@@ -57,6 +57,34 @@ def test_the_last_shutdown_is_the_cause() -> None:
     ]
     assert shutdown_cause(events) == "host-qmp-quit"
     assert shutdown_cause(events[:1]) == ""
+
+
+def own_resets(*seen: tuple[str, float]) -> list[bool]:
+    """What a watch says of RESET events from here (H) and from inside (G), each at its time."""
+    watch = ResetWatch()
+    return [
+        watch.feed(
+            {
+                "event": "RESET",
+                "data": {"guest": who == "G"},
+                "timestamp": {"seconds": int(at), "microseconds": int(at % 1 * 1e6)},
+            }
+        )
+        for who, at in seen
+    ]
+
+
+def test_the_firmwares_resets_after_one_from_here_are_not_the_guests() -> None:
+    recorded = [("H", 874.680), ("G", 874.736), ("G", 874.736), ("H", 875.049), ("G", 875.098), ("G", 875.117)]
+    assert not any(own_resets(*recorded))
+    close = [("H", 1.459), ("H", 1.462), ("H", 1.467), ("G", 1.526), ("G", 1.528)]
+    assert not any(own_resets(*close))
+
+
+def test_a_guests_own_reset_is_seen_at_once_or_after_the_firmwares_time() -> None:
+    assert own_resets(("G", 5.0)) == [True]
+    assert own_resets(("H", 5.0), ("G", 5.1), ("G", 20.0)) == [False, False, True]
+    assert not ResetWatch().feed({"event": "RESUME", "timestamp": {"seconds": 1, "microseconds": 0}})
 
 
 @pytest.mark.parametrize("hypervisor", ["xen", "", "QEMU"])
