@@ -16,10 +16,9 @@ from dfbuild.guest.protocol import WireEnds
 from dfbuild.suites.network import test_connections as connections
 from dfbuild.suites.network import test_forged as forged
 from dfbuild.suites.network.conftest import Services
-from dfbuild.wire import Conversation, Peer, open_wire
+from dfbuild.wire import Conversation, Peer, WireError, open_wire
 from dfbuild.wire.frames import Flag, Segment, decode
 from dfbuild.wire.impair import Impairment, impaired
-from dfbuild.wire.peer import WireError
 from dfbuild.wire.sequence import within
 from dfbuild.wire.tcp import Connection, State
 

@@ -17,12 +17,12 @@ from scapy.utils import rdpcap
 from dfbuild.deadline import Deadline
 from dfbuild.errors import DeadlineExceeded
 from dfbuild.guest.protocol import WireEnds
-from dfbuild.wire import Link, Peer, WireLink, open_wire
+from dfbuild.wire import Link, Peer, WireError, WireLink, open_wire
 from dfbuild.wire.capture import Capture, NotACapture, read_capture
 from dfbuild.wire.frames import Arp, Flag, Segment, decode, encode_arp, encode_unreachable
 from dfbuild.wire.impair import Impairment, impaired
 from dfbuild.wire.link import WireBusy
-from dfbuild.wire.peer import MAC, WireError
+from dfbuild.wire.peer import MAC
 from dfbuild.wire.switch import MacTable, switched
 from dfbuild.wire.tcp import State
 

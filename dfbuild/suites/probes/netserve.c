@@ -100,7 +100,7 @@ static void take(int service)
         if (service == STATUS) {
             say_status(fd);
             close(fd);
-            return; /* who asks next must see what has happened by then, and that takes a poll */
+            return; /* who asks next must see what has happened by then: that takes a poll */
         } else if (used == SERVICES + MOST) {
             refused++;
             close(fd);
@@ -144,16 +144,18 @@ static int serve(int i)
 
 static void run(void)
 {
-    int i, error, pending;
+    int i, error, pending, busy;
     socklen_t size;
 
     for (;;) {
         if (poll(polls, used, -1) < 0 && errno != EINTR)
             die("poll");
+        busy = 0;
         /* Backwards: what takes the place of a dropped connection has been looked at. */
         for (i = used - 1; i >= SERVICES; i--) {
             if (polls[i].revents == 0)
                 continue;
+            busy = 1;
             errno = 0;
             if (polls[i].events != 0) {
                 if (serve(i) != 0)
@@ -165,9 +167,15 @@ static void run(void)
             error = getsockopt(polls[i].fd, SOL_SOCKET, SO_ERROR, &pending, &size);
             drop(i, error == 0 && pending == ECONNRESET);
         }
-        for (i = 0; i < SERVICES; i++)
-            if (polls[i].revents & POLLIN)
-                take(i);
+        for (i = 0; i < STATUS; i++) {
+            if ((polls[i].revents & POLLIN) == 0)
+                continue;
+            busy = 1;
+            take(i);
+        }
+        /* The counters are true when there is nothing else to do. */
+        if (!busy && polls[STATUS].revents & POLLIN)
+            take(STATUS);
     }
 }
 
