@@ -17,6 +17,9 @@ _SYSTEM = tuple(
     Path(p) for p in ("/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/run", "/sbin", "/sys", "/usr", "/var/lib")
 )
 
+# What every sandbox has of its own.
+_MADE = (Path("/dev"), Path("/proc"), Path("/tmp"))
+
 # Where a user's own runtime directory lies (XDG_RUNTIME_DIR), though it is below /run.
 _USERS = Path("/run/user")
 
@@ -42,15 +45,29 @@ def require_destination(path: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """A file or directory of the host that lies at `inside` within the sandbox, where the host may have none.
+
+    Without `outside` it is an empty directory for other mounts to lie in.
+    """
+
+    inside: Path
+    outside: Path | None = None
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Sandbox:
     """What a sandboxed process may do.
 
-    The host's `/tmp` is hidden; `readable` names inputs that may lie there. `devices` are device nodes that
-    it may open (`/dev/kvm`).
+    The host's `/tmp` is hidden; `readable` names inputs that may lie there. `mounts` put things at fixed places,
+    outer ones before those inside them; what the host has at such a place is hidden. `devices` are device nodes
+    that it may open (`/dev/kvm`).
     """
 
-    writable: tuple[Path, ...]
+    writable: tuple[Path, ...] = ()
     readable: tuple[Path, ...] = ()
+    mounts: tuple[Mount, ...] = ()
     cwd: Path | None = None
     network: bool = False
     devices: tuple[Path, ...] = ()
@@ -58,13 +75,15 @@ class Sandbox:
 
     def argv(self, command: Sequence[str | Path]) -> list[str]:
         """The whole command line, bwrap first. Raises `UsageError` for a destination that is not safe."""
-        if not self.writable:
+        own = [*self.writable, *(mount.inside for mount in self.mounts if mount.writable and mount.outside)]
+        if not own:
             raise UsageError("refusing to run a build step without a destination of its own")
         line = [
             "bwrap", "--die-with-parent", "--new-session", "--unshare-all",
             *(["--share-net"] if self.network else []),
             "--cap-drop", "ALL",
-            "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp",
+            *_host([mount.inside for mount in self.mounts]),
+            "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp",
         ]  # fmt: skip
         for path in self.readable:
             line += ["--ro-bind", str(path), str(path)]
@@ -73,6 +92,11 @@ class Sandbox:
         for path in self.writable:
             where = str(require_destination(path))
             line += ["--bind", where, where]
+        for mount in self.mounts:
+            line += _mounted(mount)
+        if self.mounts:
+            for empty in (Path("/"), *(mount.inside for mount in self.mounts if mount.outside is None)):
+                line += ["--remount-ro", str(empty)]
         environment = {
             "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
             "HOME": "/nonexistent",
@@ -83,5 +107,41 @@ class Sandbox:
         line.append("--clearenv")
         for name, value in environment.items():
             line += ["--setenv", name, value]
-        line += ["--chdir", str(self.cwd or self.writable[0])]
+        line += ["--chdir", str(self.cwd or own[0])]
         return [*line, "--", *(str(word) for word in command)]
+
+
+def _mounted(mount: Mount) -> list[str]:
+    if mount.outside is None:
+        return ["--tmpfs", str(mount.inside)]
+    if mount.writable:
+        return ["--bind", str(require_destination(mount.outside)), str(mount.inside)]
+    return ["--ro-bind", str(mount.outside), str(mount.inside)]
+
+
+def _host(inside: Sequence[Path]) -> list[str]:
+    """The host's file system, read-only. Directories that get something new are made anew around what they hold."""
+    for path in inside:
+        if not path.is_absolute() or ".." in path.parts or len(path.parts) < 2:
+            raise UsageError(f"cannot put anything at {str(path)!r} in a sandbox")
+    if not inside:
+        return ["--ro-bind", "/", "/"]
+    # Below a directory that is itself put there, the one who puts it there has the places.
+    outermost = [path for path in inside if not any(other in path.parents for other in inside)]
+    opened = {parent for path in outermost for parent in path.parents}
+    line = ["--tmpfs", "/"]
+
+    def show(directory: Path) -> None:
+        for entry in sorted(directory.iterdir()):
+            if entry in opened and not entry.is_symlink():
+                line.extend(["--dir", str(entry)])
+                show(entry)
+            elif entry in outermost or entry in _MADE:
+                continue
+            elif entry.is_symlink():
+                line.extend(["--symlink", str(entry.readlink()), str(entry)])
+            else:
+                line.extend(["--ro-bind-try", str(entry), str(entry)])
+
+    show(Path("/"))
+    return line

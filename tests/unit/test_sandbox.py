@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dfbuild import process
 from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
-from dfbuild.sandbox import Sandbox, require_destination
+from dfbuild.sandbox import Mount, Sandbox, require_destination
 
 SYSTEM = ["/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/run", "/sbin", "/sys", "/usr", "/var/lib"]
 NAMES = st.lists(st.text("abcdefghij-_.", min_size=1, max_size=8).filter(lambda n: n.strip(".")), max_size=4)
@@ -93,3 +93,48 @@ def test_environment_and_capabilities_stay_outside(tmp_path: Path, monkeypatch: 
     done = inside(sandbox, "echo ${DESTDIR-none} $SOURCE_DATE_EPOCH $PWD; grep CapEff /proc/self/status")
     assert done.output.splitlines()[0] == f"none 7 {tmp_path}"
     assert int(done.output.split()[-1], 16) == 0
+
+
+def test_mounts_lie_where_the_host_has_nothing(tmp_path: Path) -> None:
+    source, build = tmp_path / "source", tmp_path / "build"
+    (source / "part").mkdir(parents=True)
+    (source / "part" / "file").write_text("from outside")
+    (source / "edited").write_text("another")
+    build.mkdir()
+    here, there = Path("/usr/none-such/source"), Path("/none-such/build")
+    sandbox = Sandbox(
+        mounts=(
+            Mount(here),
+            Mount(here / "part", source / "part"),
+            Mount(here / "part" / "file", source / "edited"),
+            Mount(there, build, writable=True),
+            Mount(there / "deep" / "inside", source / "part"),
+        )
+    )
+    done = inside(
+        sandbox, f"pwd; cat {here}/part/file {there}/deep/inside/file; ls {here}; echo made > {there}/new"
+    )
+    assert done.status == 0, done.output
+    assert done.output.splitlines() == [str(there), "anotherfrom outsidepart"]
+    assert (build / "new").read_text() == "made\n"
+    victims = [Path("/new"), here / "new", here / "part" / "new", Path("/usr/new"), there / "deep/inside/new"]
+    for victim in victims:
+        assert inside(sandbox, f"echo x > {victim}").status != 0, victim
+
+
+def test_a_mount_hides_what_the_host_has_there(tmp_path: Path) -> None:
+    sandbox = Sandbox(writable=(tmp_path,), mounts=(Mount(Path("/usr/share")),))
+    assert inside(sandbox, "ls /usr/share").output == ""
+    assert inside(sandbox, "test -x /usr/bin/env").status == 0
+
+
+@pytest.mark.parametrize("place", ["", "relative", "/", "/usr/../etc"])
+def test_refuses_mounts_at_no_place(tmp_path: Path, place: str) -> None:
+    with pytest.raises(UsageError):
+        Sandbox(mounts=(Mount(Path(place), tmp_path, writable=True),)).argv(["true"])
+
+
+@pytest.mark.parametrize("system", SYSTEM)
+def test_refuses_writable_mounts_of_the_system(system: str) -> None:
+    with pytest.raises(UsageError):
+        Sandbox(mounts=(Mount(Path("/work"), Path(system), writable=True),)).argv(["true"])
