@@ -1,0 +1,180 @@
+"""Every way that a boot can end, by a guest that only prints."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import FakeGuest
+
+from dfbuild.deadline import Cancel, Deadline
+from dfbuild.errors import BootFailed, Cancelled, DeadlineExceeded, GuestCrashed, GuestHung, InfraError
+from dfbuild.guest.protocol import State
+from dfbuild.model import Cell, Shape, StageReached, Variant, Verdict
+from dfbuild.releases import Release, load
+from dfbuild.session import boot
+from dfbuild.session.messages import parse_manifest
+from dfbuild.workspace import runtime_directory
+
+KERNEL = b"[    0.000000] Linux version 6.1\r\n"
+LOGIN = b"\r\nreference login: "
+PANIC = b"[    1.345678] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n"
+CELL = Cell(Variant("reference", "gcc-12", "on", "smp"), Shape("up"))
+
+
+def soon(seconds: float = 20.0) -> Deadline:
+    return Deadline.after(seconds)
+
+
+def quick(*, kernel: float = 10.0, login: float = 10.0, silence: float = 10.0, factor: float = 1.0) -> Release:
+    """The reference release with other patience."""
+    release = load("reference")
+    stages = tuple(
+        stage.model_copy(update={"deadline": seconds})
+        for stage, seconds in zip(release.console.stages, (kernel, login), strict=True)
+    )
+    update = {"stages": stages, "silence": silence, "emulation_factor": factor}
+    return release.model_copy(update={"console": release.console.model_copy(update=update)})
+
+
+@pytest.fixture
+def guest() -> Iterator[FakeGuest]:
+    guest = FakeGuest(runtime_directory("t"))
+    yield guest
+    guest.end()
+
+
+def test_a_good_boot(guest: FakeGuest, tmp_path: Path) -> None:
+    guest.script = KERNEL + LOGIN
+    seen: list[StageReached] = []
+    with boot(guest, quick(), CELL, tmp_path / "run", soon(), seen.append) as session:
+        assert [stage.stage for stage in seen] == ["kernel", "login"]
+        assert session.stages == tuple(seen)
+        assert session.console.read(0) == KERNEL + LOGIN
+        manifest = parse_manifest(session.manifest_path.read_bytes())
+        assert manifest == session.manifest
+        assert (manifest.cell, manifest.ssh, manifest.accel) == (CELL, ("127.0.0.1", 2222), "kvm")
+        assert manifest.control.stat().st_mode & 0o077 == 0
+    assert guest.state is State.ENDED
+    assert not session.manifest_path.exists() and not manifest.control.exists()
+    assert (tmp_path / "run" / "console.log").read_bytes() == KERNEL + LOGIN
+
+
+def test_the_transcript_is_whole_after_the_end(guest: FakeGuest, tmp_path: Path) -> None:
+    guest.script = KERNEL + LOGIN
+    with boot(guest, quick(), CELL, tmp_path, soon()):
+        guest.print(b"last words")
+    assert (tmp_path / "console.log").read_bytes().endswith(b"last words")
+
+
+def test_a_panic(guest: FakeGuest, tmp_path: Path) -> None:
+    guest.script = KERNEL + PANIC + b"[    1.400000] Call Trace:\r\n"
+    start = time.monotonic()
+    with pytest.raises(GuestCrashed) as caught:
+        boot(guest, quick(), CELL, tmp_path, soon())
+    assert time.monotonic() - start < 1.0
+    assert caught.value.verdict is Verdict.PANIC
+    assert caught.value.report.title == "panic: VFS: Unable to mount root fs"
+    assert "Call Trace" in caught.value.report.excerpt
+    assert guest.state is State.ENDED
+
+
+def test_a_panic_is_not_called_a_hang(guest: FakeGuest, tmp_path: Path) -> None:
+    """The stage's deadline passes between the crash and its being made known."""
+    guest.script = KERNEL + PANIC
+    with pytest.raises(GuestCrashed):
+        boot(guest, quick(login=0.05), CELL, tmp_path, soon())
+
+
+def test_a_panic_and_the_guests_end(guest: FakeGuest, tmp_path: Path) -> None:
+    guest.script = KERNEL + PANIC
+    threading.Timer(0.1, guest.end).start()
+    with pytest.raises(GuestCrashed):
+        boot(guest, quick(), CELL, tmp_path, soon())
+
+
+def test_a_missed_stage(guest: FakeGuest, tmp_path: Path) -> None:
+    guest.script = KERNEL + b"Starting the world\r\n"
+    start = time.monotonic()
+    with pytest.raises(GuestHung) as caught:
+        boot(guest, quick(login=0.3), CELL, tmp_path, soon())
+    assert time.monotonic() - start < 1.3
+    text = str(caught.value)
+    assert "stage 'login' not reached within 0.3 s" in text
+    assert "'Starting the world'" in text and "kernel at 0." in text and "halted at 0xffffffff81000000" in text
+    assert caught.value.verdict is Verdict.HANG
+    assert guest.diagnosis in (tmp_path / "diagnosis.txt").read_text()
+    assert guest.calls[:2] == ["diagnose", "stop"]
+
+
+def test_silence(guest: FakeGuest, tmp_path: Path) -> None:
+    guest.script = KERNEL
+    with pytest.raises(GuestHung, match=r"silent for 0\.2 s before stage 'login'"):
+        boot(guest, quick(silence=0.2), CELL, tmp_path, soon())
+
+
+def test_no_silence_limit_after_the_boot(guest: FakeGuest, tmp_path: Path) -> None:
+    guest.script = KERNEL + LOGIN
+    with boot(guest, quick(silence=0.1), CELL, tmp_path, soon()) as session:
+        with pytest.raises(DeadlineExceeded):
+            session.console.wait(session.console.size, soon(0.3))
+        assert not session.console.closed
+
+
+def test_emulation_is_given_more_time(guest: FakeGuest, tmp_path: Path) -> None:
+    guest.accel = "tcg"
+    threading.Timer(0.5, guest.print, (KERNEL + LOGIN,)).start()
+    boot(guest, quick(kernel=0.1, silence=0.1, factor=100.0), CELL, tmp_path, soon()).close()
+
+
+def test_the_guests_own_end(guest: FakeGuest, tmp_path: Path) -> None:
+    guest.script = KERNEL + b"reboot: Power down\r\n"
+    threading.Timer(0.1, guest.end).start()
+    with pytest.raises(BootFailed, match="ended before boot stage 'login'") as caught:
+        boot(guest, quick(), CELL, tmp_path, soon())
+    assert "reboot: Power down" in caught.value.hint
+
+
+def test_the_hypervisors_failure_is_not_the_guests(guest: FakeGuest, tmp_path: Path) -> None:
+    guest.script = KERNEL
+    threading.Timer(0.1, guest.end, (1, "qemu: could not open disk")).start()
+    with pytest.raises(InfraError, match="status 1") as caught:
+        boot(guest, quick(), CELL, tmp_path, soon())
+    assert "could not open disk" in caught.value.hint
+
+
+def test_a_full_disk(guest: FakeGuest, tmp_path: Path) -> None:
+    (tmp_path / "console.log").symlink_to("/dev/full")
+    guest.script = KERNEL
+    with pytest.raises(InfraError, match="No space left"):
+        boot(guest, quick(), CELL, tmp_path, soon())
+    assert guest.state is State.ENDED
+
+
+def test_the_callers_deadline_is_the_callers(guest: FakeGuest, tmp_path: Path) -> None:
+    guest.script = KERNEL
+    with pytest.raises(DeadlineExceeded, match="'login'"):
+        boot(guest, quick(), CELL, tmp_path, soon(0.3))
+    assert guest.state is State.ENDED
+
+
+def test_interrupted(guest: FakeGuest, tmp_path: Path) -> None:
+    cancel = Cancel()
+    threading.Timer(0.2, cancel.set).start()
+    with pytest.raises(Cancelled):
+        boot(guest, quick(), CELL, tmp_path, Deadline.after(20, cancel=cancel))
+    assert guest.state is State.ENDED
+
+
+def test_the_harness_adds_little(guest: FakeGuest, tmp_path: Path) -> None:
+    """From power-on to a session that others can attach to, for a guest that boots in no time."""
+    guest.script = KERNEL + LOGIN
+    release = quick()
+    start = time.monotonic()
+    session = boot(guest, release, CELL, tmp_path, soon())
+    seconds = time.monotonic() - start
+    session.close()
+    assert seconds < 0.2
