@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pytest
 from pty_console import NOISE, PtyConsole
+from shell_guest import ShellGuest, booted
 from ssh_server import SshServer
 
 from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import Cancelled, DeadlineExceeded, UsageError
-from dfbuild.model import Login
+from dfbuild.model import Cell, Login, Media
 from dfbuild.releases.schema import Shell as ShellData
 from dfbuild.shell import Answer, CopyFailed, Shell, ShellLost
 from dfbuild.shell.serial import SerialShell
 from dfbuild.shell.ssh import SshShell
+from dfbuild.workspace import Workspace
 
 FOREIGN = (b"\x80\xff\xc3", b"\xc3\x8a\xe4", b"\xb1", "ключ".encode())
 """Bytes that no kernel of our days prints, but that would hurt."""
@@ -62,6 +64,14 @@ WAYS = (
 )
 
 
+@pytest.fixture(scope="module")
+def guest(
+    reference_cell: Cell, reference_media: Media, workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ShellGuest]:
+    with booted(reference_cell, reference_media, workspace, tmp_path_factory.mktemp("guest")) as up:
+        yield up
+
+
 @pytest.fixture(scope="module", params=WAYS)
 def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
     home = tmp_path_factory.mktemp("home")
@@ -78,7 +88,7 @@ def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             case "ssh":
                 yield ssh_way(stack, home, "/bin/sh")
             case via:
-                guest = request.getfixturevalue("shell_guest")
+                guest: ShellGuest = request.getfixturevalue("guest")
                 yield Way(lambda: guest.open(via.removeprefix("guest-")), "/tmp", 90.0)
 
 
