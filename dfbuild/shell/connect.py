@@ -56,7 +56,7 @@ def connect(address: tuple[str, int], login: Login, data: SshData, deadline: Dea
                 # A server that is just starting, or ending, breaks off in the middle.
                 deadline.check("an SSH login")
                 last = error
-        pause(deadline, delay, f"an SSH login ({last})")
+        pause(deadline, delay, f"an SSH login (the last one ended with {last!r})")
         delay = min(2 * delay, _LAST_RETRY)
 
 

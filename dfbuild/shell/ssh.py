@@ -66,6 +66,11 @@ class SshShell:
             transport = connect(address, login, shell.ssh or SshData(), watched)
         return cls(transport, shell, console)
 
+    @property
+    def algorithms(self) -> tuple[str, str]:
+        """Cipher and MAC of what we send."""
+        return self._transport.local_cipher, self._transport.local_mac or ""
+
     # ── Shell ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def run(self, command: str, deadline: Deadline, *, stdin: bytes = b"") -> Answer:
@@ -215,7 +220,7 @@ class SshShell:
             if self._transport.is_alive():
                 deadline.check("the guest's SSH server")
                 raise ShellLost(f"the guest's SSH server refuses a command: {error}") from error
-            self._lost = ShellLost(f"the SSH connection broke: {error}")
+            self._lost = ShellLost(f"the SSH connection broke: {error!r}")
             deadline.check("the guest's SSH server")
             self._watch.explain(_AFTERMATH)
             raise self._lost from error

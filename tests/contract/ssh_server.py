@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import signal
 import socket
 import subprocess
 import threading
@@ -25,6 +26,7 @@ class SshServer:
         host_key, client_key = directory / "host_key", directory / "client_key"
         self._make_key(host_key)
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", client_key], check=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / "unknown_key"], check=True)
         (directory / ".ssh").mkdir(mode=0o700)
         (directory / ".ssh" / "authorized_keys").write_bytes(client_key.with_suffix(".pub").read_bytes())
         directory.chmod(0o700)
@@ -54,6 +56,22 @@ class SshServer:
         for child in self._children:
             child.kill()
             child.wait()
+
+    def stop_connections(self) -> list[int]:
+        """All servers stop, as when the guest's CPUs do; their process ids, to let them go on."""
+        stopped = []
+        for child in self._children:
+            listing = subprocess.run(
+                ["ps", "-A", "-o", "pid=", "-o", "ppid="], check=True, capture_output=True, text=True
+            ).stdout
+            family = [child.pid]
+            for pid, parent in (map(int, line.split()) for line in listing.splitlines()):
+                if parent in family:
+                    family.append(pid)
+            for pid in family if child.poll() is None else ():
+                os.kill(pid, signal.SIGSTOP)
+                stopped.append(pid)
+        return stopped
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
