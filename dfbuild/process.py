@@ -45,6 +45,9 @@ def kill_group(process: subprocess.Popen[bytes]) -> int:
 
 def wait(process: subprocess.Popen[bytes], deadline: Deadline, what: str = "") -> int:
     """Wait for the end and return the status; on a passed deadline kill the group and raise."""
+    ended = process.poll()
+    if ended is not None:
+        return ended
     pidfd = os.pidfd_open(process.pid)
     try:
         deadline.select(pidfd, what=what)
