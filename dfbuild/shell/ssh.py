@@ -138,7 +138,8 @@ class SshShell:
             try:
                 self._read(channel, marks, sink, watched)
             except (DeadlineExceeded, Cancelled):
-                self._reap(marks.pid)
+                if not self._watch.gone:
+                    self._reap(marks.pid)
                 raise
             finally:
                 # Closing says goodbye to the guest, and a dead one's socket may take no word more.

@@ -32,6 +32,11 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def gone(self) -> bool:
+        """The console showed the guest's end."""
+        return self._gone.is_set
+
     def close(self) -> None:
         self._stop.set()
         if self._thread is not None:

@@ -11,7 +11,21 @@ import subprocess
 import threading
 from pathlib import Path
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from dfbuild.model import Login
+
+PROCESSES = "busybox ps -A -o pid= -o ppid="
+
+
+def make_client_key(path: Path) -> bytes:
+    """A new private key at `path`; its public line."""
+    key = Ed25519PrivateKey.generate()
+    openssh = serialization.PrivateFormat.OpenSSH
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, openssh, serialization.NoEncryption()))
+    public = serialization.PublicFormat.OpenSSH
+    return key.public_key().public_bytes(serialization.Encoding.OpenSSH, public) + b"\n"
 
 
 class SshServer:
@@ -25,10 +39,9 @@ class SshServer:
         user = pwd.getpwuid(os.getuid())
         host_key, client_key = directory / "host_key", directory / "client_key"
         self._make_key(host_key)
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", client_key], check=True)
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / "unknown_key"], check=True)
+        make_client_key(directory / "unknown_key")
         (directory / ".ssh").mkdir(mode=0o700)
-        (directory / ".ssh" / "authorized_keys").write_bytes(client_key.with_suffix(".pub").read_bytes())
+        (directory / ".ssh" / "authorized_keys").write_bytes(make_client_key(client_key))
         directory.chmod(0o700)
         passwd = directory / "passwd"
         passwd.write_text(f"{user.pw_name}:x:{user.pw_uid}:{user.pw_gid}::{directory}:{shell}\n")
@@ -61,9 +74,7 @@ class SshServer:
         """All servers stop, as when the guest's CPUs do; their process ids, to let them go on."""
         stopped = []
         for child in self._children:
-            listing = subprocess.run(
-                ["ps", "-A", "-o", "pid=", "-o", "ppid="], check=True, capture_output=True, text=True
-            ).stdout
+            listing = subprocess.run(PROCESSES.split(), check=True, capture_output=True, text=True).stdout
             family = [child.pid]
             for pid, parent in (map(int, line.split()) for line in listing.splitlines()):
                 if parent in family:

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from pty_console import NOISE, PtyConsole
 from shell_guest import ShellGuest, booted
-from ssh_server import SshServer
+from ssh_server import PROCESSES, SshServer
 
 from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import Cancelled, DeadlineExceeded, UsageError
 from dfbuild.model import Cell, Login, Media
 from dfbuild.releases.schema import Shell as ShellData
+from dfbuild.releases.schema import SshShell as SshData
 from dfbuild.shell import Answer, CopyFailed, Shell, ShellLost
 from dfbuild.shell.serial import SerialShell
 from dfbuild.shell.ssh import SshShell
@@ -50,7 +51,8 @@ def serial_way(stack: ExitStack, home: Path, shell: str, noisy: bool) -> Way:
 
 def ssh_way(stack: ExitStack, home: Path, shell: str) -> Way:
     server = stack.enter_context(closing(SshServer(home, shell)))
-    return Way(lambda: SshShell.open(server.address, server.login, ShellData(), Deadline.after(20)), str(home))
+    data = ShellData(ssh=SshData(processes=PROCESSES))
+    return Way(lambda: SshShell.open(server.address, server.login, data, Deadline.after(20)), str(home))
 
 
 WAYS = (
