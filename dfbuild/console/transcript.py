@@ -47,12 +47,13 @@ class Recorder:
         start = int(power_on * 1e9)
         _write(self._times, _RECORD.pack(0, start, wall - (mono - start)))
 
-    def append(self, chunk: bytes) -> None:
-        """Add what came just now."""
-        now = time.monotonic_ns()
-        if now - self._last_ns >= _APART_NS:
-            _write(self._times, _RECORD.pack(self.size, now, time.time_ns()))
-            self._last_ns = now
+    def append(self, chunk: bytes, when: float) -> None:
+        """Add what came at `when`, in the clock of `time.monotonic()`."""
+        came = int(when * 1e9)
+        if came - self._last_ns >= _APART_NS:
+            wall = time.time_ns() - (time.monotonic_ns() - came)
+            _write(self._times, _RECORD.pack(self.size, came, wall))
+            self._last_ns = came
         _write(self._log, chunk)
         self.size += len(chunk)
 

@@ -21,6 +21,7 @@ from dfbuild.session.protocol import Manifest
 
 DIAGNOSIS = "diagnosis.txt"
 _DIAGNOSE_SECONDS = 5.0
+_HINT_LIMIT = 2000
 
 
 def boot(
@@ -111,9 +112,10 @@ def _ended(guest: Guest, console: ConsoleReader, tracker: BootTracker) -> Dfbuil
             f"the hypervisor ended with status {how.status} before boot stage {tracker.awaited!r}",
             hint=how.stderr.strip()[-500:],
         )
+    cause = f" ({how.cause})" if how is not None and how.cause else ""
     last = excerpt(console.path, console.size, before=3).strip()
     return BootFailed(
-        f"the guest ended before boot stage {tracker.awaited!r}{_reached(tracker)}",
+        f"the guest ended{cause} before boot stage {tracker.awaited!r}{_reached(tracker)}",
         hint=f"its last lines were: {last}" if last else "it never printed anything",
     )
 
@@ -126,8 +128,10 @@ def _hung(guest: Guest, overdue: Overdue, tracker: BootTracker, directory: Path,
         diagnosis = f"no diagnosis: {error.message}"
     file = directory / DIAGNOSIS
     file.write_text(f"{overdue}\n\n{diagnosis}\n", encoding="utf-8")
-    first = next((line for line in diagnosis.splitlines() if line.strip()), "nothing")
-    return GuestHung(f"{overdue}{_reached(tracker)}", hint=f"its CPUs: {first.strip()[:200]} (all of it in {file})")
+    return GuestHung(
+        f"{overdue}{_reached(tracker)}",
+        hint=f"what its CPUs were doing is in {file}:\n{diagnosis.strip()[:_HINT_LIMIT]}",
+    )
 
 
 def _reached(tracker: BootTracker) -> str:

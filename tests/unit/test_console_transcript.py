@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfbuild.console import transcript
-from dfbuild.console.transcript import LINE_LIMIT, Recorder, Times, excerpt, read, render
+from dfbuild.console.transcript import LINE_LIMIT, Line, Recorder, Stamp, Times, excerpt, read, render
 
 
 @pytest.fixture
@@ -22,16 +21,8 @@ def log(tmp_path: Path) -> Path:
 def record(log: Path, *chunks: bytes) -> None:
     recorder = Recorder(log, time.monotonic())
     for chunk in chunks:
-        recorder.append(chunk)
+        recorder.append(chunk, time.monotonic())
     recorder.close()
-
-
-def clock(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
-    """Make the recorder's clocks tell these times after power-on, one after the other."""
-    ticks = [int(s * 1e9) for s in seconds]
-    mono, wall = itertools.chain(ticks), itertools.chain(ticks)
-    monkeypatch.setattr(transcript.time, "monotonic_ns", lambda: next(mono))
-    monkeypatch.setattr(transcript.time, "time_ns", lambda: 1_600_000_000 * 10**9 + next(wall))
 
 
 @given(chunks=st.lists(st.binary(min_size=1, max_size=50), max_size=20))
@@ -42,25 +33,27 @@ def test_bytes_are_kept_as_they_came(tmp_path_factory: pytest.TempPathFactory, c
     assert read(log, 3, 5) == b"".join(chunks)[3:8]
 
 
-def test_every_byte_has_its_time(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock(monkeypatch, 0.0, 1.5, 2.25)
-    recorder = Recorder(log, 0.0)
-    recorder.append(b"one\n")
-    recorder.append(b"two\n")
+def test_every_byte_has_its_time(log: Path) -> None:
+    power_on = time.monotonic()
+    recorder = Recorder(log, power_on)
+    recorder.append(b"one\n", power_on + 1.5)
+    recorder.append(b"two\n", power_on + 2.25)
     recorder.close()
     times = Times(log)
-    assert [times.at(offset).seconds for offset in (0, 3, 4, 7)] == [1.5, 1.5, 2.25, 2.25]
-    assert times.at(5).wall == pytest.approx(1_600_000_002.25)
+    assert [times.at(offset).seconds for offset in (0, 3, 4, 7)] == pytest.approx([1.5, 1.5, 2.25, 2.25])
+    assert times.at(5).wall == pytest.approx(time.time() + 2.25, abs=1.0)
     assert [str(line) for line in render(log)] == ["[     1.500] one", "[     2.250] two"]
-    assert [line.clock for line in render(log, 4)] == ["2020-09-13T12:26:42.250+00:00"]
 
 
-def test_chunks_within_a_millisecond_share_a_record(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Five appends; the wall clock is asked only for those that get a record.
-    clock(monkeypatch, 0.0, 1.0, 1.0002, 1.0004, 1.002, 1.0021)
-    recorder = Recorder(log, 0.0)
-    for byte in b"abcde":
-        recorder.append(bytes([byte]))
+def test_a_lines_clock() -> None:
+    assert Line(0, Stamp(1.0, 1_600_000_002.25), "").clock == "2020-09-13T12:26:42.250+00:00"
+
+
+def test_chunks_within_a_millisecond_share_a_record(log: Path) -> None:
+    power_on = time.monotonic()
+    recorder = Recorder(log, power_on)
+    for byte, seconds in zip(b"abcde", (1.0, 1.0002, 1.0004, 1.002, 1.0021), strict=True):
+        recorder.append(bytes([byte]), power_on + seconds)
     recorder.close()
     assert transcript.times_path(log).stat().st_size == 24 * 3
     assert [round(Times(log).at(offset).seconds, 4) for offset in range(5)] == [1.0, 1.0, 1.0, 1.002, 1.002]
