@@ -43,6 +43,7 @@ class Expectation(StrEnum):
 
 class StepKind(StrEnum):
     FETCH = "fetch"
+    TOOLS = "tools"
     TOOLCHAIN = "toolchain"
     KERNEL = "kernel"
     WORLD = "world"

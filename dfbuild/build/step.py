@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dfbuild import process
 from dfbuild.build.recipe import Kitchen
 from dfbuild.build.store import tail
+from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed
 from dfbuild.sandbox import Sandbox
+
+_LINE = 4096
+"""How much of a line that does not end is kept."""
 
 
 def component_log(kitchen: Kitchen, component: str) -> Path:
@@ -17,17 +24,56 @@ def component_log(kitchen: Kitchen, component: str) -> Path:
     return kitchen.log.with_name(component.replace("/", "-") + ".log")
 
 
-def run(kitchen: Kitchen, sandbox: Sandbox, argv: Sequence[str | Path], component: str) -> None:
+def run(
+    kitchen: Kitchen,
+    sandbox: Sandbox,
+    argv: Sequence[str | Path],
+    component: str,
+    banner: re.Pattern[bytes] | None = None,
+) -> None:
     """Run `argv` in `sandbox`; the command line and all it prints go to the component's log.
 
-    Raises `BuildFailed` with the last lines for a status other than 0, `DeadlineExceeded` and `Cancelled`.
+    Of every line that `banner` matches at its beginning, the first group is said as progress. Raises `BuildFailed`
+    with the last lines for a status other than 0, `DeadlineExceeded` and `Cancelled`.
     """
     log = component_log(kitchen, component)
     words = [str(word) for word in argv]
     with log.open("a", encoding="utf-8") as file:
         file.write(f"$ {' '.join(words)}\n")
-    status = process.run(sandbox.argv(words), kitchen.deadline, log=log).status
+    if banner is None:
+        status = process.run(sandbox.argv(words), kitchen.deadline, log=log).status
+    else:
+        status = _watched(kitchen, sandbox.argv(words), log, banner)
     if status != 0:
         raise BuildFailed(
             f"{component}: {words[0]} ended with status {status}", component=component, log=log, tail=tail(log)
         )
+
+
+def _watched(kitchen: Kitchen, argv: Sequence[str], log: Path, banner: re.Pattern[bytes]) -> int:
+    """Run `argv`, its output through our hands: into the log, and banners as progress. Returns its status."""
+    child = process.spawn(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert child.stdout is not None
+    try:
+        with log.open("ab") as file, child.stdout as output:
+            rest = b""
+            for chunk in _chunks(output.fileno(), kitchen.deadline, argv[0]):
+                file.write(chunk)
+                *lines, rest = (rest[-_LINE:] + chunk).split(b"\n")
+                for line in lines:
+                    if match := banner.match(line):
+                        kitchen.say(match[1].decode(errors="replace"))
+        return process.wait(child, kitchen.deadline, what=argv[0])
+    finally:
+        if child.returncode is None:
+            process.kill_group(child)
+
+
+def _chunks(fd: int, deadline: Deadline, what: str) -> Iterator[bytes]:
+    """What comes from `fd` until its end."""
+    while True:
+        deadline.select(fd, what=what)
+        chunk = os.read(fd, 1 << 16)
+        if not chunk:
+            return
+        yield chunk

@@ -117,7 +117,22 @@ def _guest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         _json(some)
 
 
+def _source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--src", metavar="DIR", help="source tree or repository (default: $DFBUILD_SRC)")
+    parser.add_argument("--rev", metavar="REV", default="", help="revision in the repository")
+    parser.add_argument(
+        "--release", metavar="NAME", default="", help="release it is of (default: what the tree says)"
+    )
+
+
 def _others(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    toolchain = _command(
+        commands, "toolchain", "dfbuild.cli.toolchain:run", "bootstrap a tree's compiler, print its prefix"
+    )
+    toolchain.add_argument("name", metavar="NAME", help="compiler by the tree's name for it: gcc2, gcc34 …")
+    _source(toolchain)
+    _workspace(toolchain)
+    _json(toolchain)
     doctor = _command(commands, "doctor", "dfbuild.cli.doctor:run", "say what is missing for which feature")
     _workspace(doctor)
     _json(doctor)

@@ -82,6 +82,8 @@ def _patterns(release: Release, document: Document) -> Iterator[UsageError]:
         patterns.append((("console", "stages", index, "pattern"), stage.pattern))
     for index, crash in enumerate(release.console.crashes):
         patterns.append((("console", "crashes", index, "pattern"), crash.pattern))
+    if release.source is not None:
+        patterns.append((("source", "pattern"), release.source.pattern))
     for key in ("login", "password", "prompt"):
         patterns.append((("shell", "serial", key), getattr(release.shell.serial, key)))
     for place, pattern in patterns:

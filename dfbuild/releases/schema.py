@@ -190,6 +190,15 @@ class ShapeFields(Strict):
         return self.model_dump(exclude_none=True)
 
 
+class Source(Strict):
+    """How a source tree says that it is of this release."""
+
+    file: Text
+    """A file of the tree."""
+    pattern: Text
+    """Regular expression that is found in it; ^ and $ match at lines."""
+
+
 class Release(Strict):
     """Everything that dfbuild knows about one release line."""
 
@@ -204,6 +213,8 @@ class Release(Strict):
     suites: tuple[str, ...] = ("scheduler", "network", "security")
     """The suites that can run on it."""
     refuse: tuple[Refuse, ...] = ()
+    source: Source | None = None
+    """Only where it is built from a source tree."""
     build: dict[str, Any] = Field(default_factory=dict)
     """Data that only the target's own package reads, and validates."""
     shape: ShapeFields = ShapeFields()

@@ -22,7 +22,7 @@ LAYERS = (
     ("sandbox",),
     ("releases",),
     ("config",),
-    ("image",),
+    ("image", "source"),
     ("build",),
     ("guest", "wire"),
     ("console",),

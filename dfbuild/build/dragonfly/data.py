@@ -1,0 +1,78 @@
+"""The part of a DragonFly release's TOML that says how its tree is built."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from dfbuild.releases import Release
+from dfbuild.releases.schema import Name, Strict, Text
+
+
+class Edit(Strict):
+    """A change to one file without which the tree does not build on this host. Never made in the tree itself."""
+
+    file: Text
+    find: Text
+    """What stands there; it must."""
+    put: str
+    reason: Text
+    regex: bool = False
+    """`find` is a regular expression over the whole file, ^ and $ at lines, and `put` its replacement."""
+
+
+class Kit(Strict):
+    """What the host kit takes from the tree."""
+
+    sources: tuple[str, ...]
+    """All parts of the tree that are read while it is made; others are not there."""
+    make: tuple[str, ...]
+    """Compiler options for make(1), which no makefile can build yet."""
+    scripts: dict[str, str]
+    """Program ▸ the shell script in the tree that is it."""
+    programs: dict[str, str] = Field(default_factory=dict)
+    """Directory of the tree ▸ the program that its makefile builds. Built in this order."""
+    libraries: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Directory of the tree ▸ the name that programs link it by ▸ the archive that its makefile builds."""
+
+
+class Binutils(Strict):
+    """A set of binary utilities, under the name that the tree gives it below `/usr/libexec`."""
+
+    directories: tuple[str, ...]
+    """Directories of the tree, built and installed in this order."""
+    sources: tuple[str, ...]
+    """All parts of the tree that are read while it is built; others are not there."""
+
+
+class Compiler(Strict):
+    """A compiler, under the name that the tree gives it below `/usr/libexec` (`CCVER`)."""
+
+    binutils: Name
+    directories: tuple[str, ...]
+    sources: tuple[str, ...]
+    version: Text
+    """What `cc -v` says, a regular expression."""
+    protector: Literal["asked", "unless", "never"]
+    """It protects stacks when asked (`-fstack-protector`), unless asked not to, or has no such option."""
+
+
+class Build(Strict):
+    """Table `[build]`."""
+
+    sources: tuple[str, ...]
+    """Parts of the tree that every makefile reads."""
+    flags: tuple[str, ...]
+    """Words for make(1) wherever tools for this host are built, as the tree's cross-tools stage has them."""
+    kit: Kit
+    binutils: dict[Name, Binutils]
+    compilers: dict[Name, Compiler]
+    edits: tuple[Edit, ...] = ()
+    epoch: int = 0
+    """Seconds since 1970 that whatever wants a date gets."""
+
+
+def of(release: Release) -> Build:
+    """The validated `[build]` table of `release`."""
+    return Build.model_validate(release.build)

@@ -1,0 +1,120 @@
+"""The sandbox that parts of a tree are built in, and the tree's own make(1) in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfbuild.build import step
+from dfbuild.build.dragonfly import edits
+from dfbuild.build.dragonfly.data import Build, Edit
+from dfbuild.build.dragonfly.layout import OBJ, SRC, environment
+from dfbuild.build.recipe import Kitchen
+from dfbuild.errors import BuildFailed
+from dfbuild.sandbox import Mount, Sandbox
+from dfbuild.source import Tree
+
+_BANNER = re.compile(rb"(?:===>|>>>) *(.*\S)")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Parts of a tree, with the release's edits to them. What is not named is not there when it is built."""
+
+    tree: Tree
+    build: Build
+    names: tuple[str, ...]
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        return edits.within(self.build.edits, self.names)
+
+    def inputs(self) -> dict[str, Any]:
+        """What the content key of a recipe that builds them has to hold."""
+        return {
+            "tree": self.tree.hash_of(self.names),
+            "edits": [[edit.file, edit.find, edit.put, edit.regex] for edit in self.edits],
+            "epoch": self.build.epoch,
+        }
+
+    def mounts(self, copies: Path) -> tuple[Mount, ...]:
+        """The parts, read-only, in their places below `SRC`; edited files are copied to `copies`."""
+        outer = outermost(self.names)
+        return (
+            Mount(SRC),
+            *(Mount(SRC / name, self.tree.path / name) for name in outer),
+            *edits.overlays(self.edits, self.tree.path, copies),
+        )
+
+
+def outermost(names: Iterable[str]) -> list[str]:
+    """`names` without those that lie below another one."""
+    found: list[str] = []
+    for name in sorted(set(names), key=lambda name: name.split("/")):
+        if not (found and name.startswith(f"{found[-1]}/")):
+            found.append(name)
+    return found
+
+
+def sandbox(kitchen: Kitchen, parts: Parts, kit: Mount, *, tools: Iterable[Mount] = (), ccver: str = "") -> Sandbox:
+    """A sandbox with `parts` at `SRC`, the host kit and `tools` in their places, and an object tree.
+
+    The object tree and edited files lie in `obj` and `edited` of the kitchen's directory; whoever calls removes
+    what is not to stay.
+    """
+    objects = kitchen.directory / "obj"
+    objects.mkdir(exist_ok=True)
+    return Sandbox(
+        mounts=(
+            *parts.mounts(kitchen.directory / "edited"),
+            Mount(OBJ, objects, writable=True),
+            kit,
+            *tools,
+        ),
+        environment=environment(parts.build.epoch, ccver),
+    )
+
+
+def make(
+    kitchen: Kitchen,
+    sandbox: Sandbox,
+    directory: str,
+    targets: Sequence[str],
+    *,
+    flags: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+    jobs: int = 1,
+    component: str = "",
+) -> bool:
+    """Run the tree's make(1) in `directory` of the tree for each of `targets` in turn; `all` with `jobs` at a time.
+
+    `variables` go into its environment. What fails with several jobs is tried once more with one: these makefiles
+    name their dependencies as well as they had to. Returns whether that was needed; progress says so. The log is
+    that of `component`, else of the directory.
+    """
+    inside = dataclasses.replace(
+        sandbox, cwd=SRC / directory, environment={**sandbox.environment, **(variables or {})}
+    )
+    argv = ["make", "-m", str(SRC / "share/mk"), *flags, f"DIRPRFX={directory}/"]
+    retried = False
+    for target in targets:
+        several = ["-j", str(jobs)] if jobs > 1 and target == "all" else []
+        try:
+            step.run(kitchen, inside, [*argv, *several, target], component or directory, _BANNER)
+        except BuildFailed:
+            if not several:
+                raise
+            kitchen.say(f"{directory}: failed with {jobs} jobs at a time, once more with one")
+            retried = True
+            step.run(kitchen, inside, [*argv, target], component or directory, _BANNER)
+    return retried
+
+
+def jobs() -> int:
+    """How many jobs at a time: one for every CPU that we may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,77 @@
+"""Hashes of files that are only read again when they have changed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+from dfbuild.workspace import atomic_write
+
+_NO_SOURCE = frozenset({".git", ".hg", ".svn", "CVS"})
+"""What version control keeps inside a tree."""
+
+
+class Hashes:
+    """Content hashes of the files below `root`, remembered in the file `memory` by place, size and time stamps.
+
+    A file whose inode, size, modification and change times are as they were has the content that it had. Safe
+    from several threads; what another process remembers meanwhile is at worst found out again.
+    """
+
+    def __init__(self, root: Path, memory: Path) -> None:
+        self._root = root
+        self._memory = memory
+        self._lock = threading.Lock()
+        self._learned = False
+        self._known: dict[str, list[Any]] = {}
+        with contextlib.suppress(OSError, ValueError):
+            remembered = json.loads(memory.read_text())
+            self._known = remembered if isinstance(remembered, dict) else {}
+
+    def of(self, part: str) -> str:
+        """SHA-256 over the file or directory `part`: names, contents, link targets and executable bits.
+
+        Owners, times and version control's own directories do not count. Raises `FileNotFoundError`.
+        """
+        total = hashlib.sha256()
+        with self._lock:
+            for name, kind, content in self._entries(part):
+                total.update(f"{name}\0{kind}\0{content}\0".encode(errors="surrogateescape"))
+            if self._learned:
+                atomic_write(self._memory, json.dumps(self._known))
+                self._learned = False
+        return total.hexdigest()
+
+    def _entries(self, part: str) -> list[tuple[str, str, str]]:
+        found: list[tuple[str, str, str]] = []
+        stack = [(self._root / part, part)]
+        while stack:
+            path, name = stack.pop()
+            status = path.lstat()
+            if stat.S_ISDIR(status.st_mode):
+                found.append((name, "directory", ""))
+                with os.scandir(path) as entries:
+                    stack += [(path / e.name, f"{name}/{e.name}") for e in entries if e.name not in _NO_SOURCE]
+            elif stat.S_ISLNK(status.st_mode):
+                found.append((name, "link", str(path.readlink())))
+            elif stat.S_ISREG(status.st_mode):
+                kind = "program" if status.st_mode & stat.S_IXUSR else "file"
+                found.append((name, kind, self._content(path, name, status)))
+        return sorted(found)
+
+    def _content(self, path: Path, name: str, status: os.stat_result) -> str:
+        seen = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        known = self._known.get(name)
+        if isinstance(known, list) and known[:-1] == seen:
+            return str(known[-1])
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        self._known[name] = [*seen, content]
+        self._learned = True
+        return content

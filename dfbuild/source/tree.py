@@ -1,0 +1,128 @@
+"""A source tree as its user has it: a directory, or a revision in a repository. Nothing is ever written into it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfbuild import process
+from dfbuild.deadline import Deadline
+from dfbuild.errors import InfraError, UsageError
+from dfbuild.releases import Release, available, load
+from dfbuild.source.hashes import Hashes
+from dfbuild.workspace import Workspace
+
+_HINT = "name a checkout with --src, or a repository with --src and a revision in it with --rev"
+_GIT = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false")
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A source tree that can be read. `release` is the name of the release it is of."""
+
+    path: Path
+    release: str
+    hashes: Hashes
+
+    def hash_of(self, parts: Iterable[str]) -> str:
+        """SHA-256 over the files and directories `parts`, by name; raises `UsageError` for one that is missing."""
+        total = hashlib.sha256()
+        for part in sorted(set(parts)):
+            try:
+                total.update(f"{part}\0{self.hashes.of(part)}\0".encode())
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise UsageError(f"{self.path} has no {part}", hint="is the checkout whole?") from error
+        return total.hexdigest()
+
+
+def open_tree(
+    source: str | None, workspace: Workspace, deadline: Deadline, *, rev: str = "", release: str = ""
+) -> Tree:
+    """The tree at `source` (else in `DFBUILD_SRC`), or of revision `rev` in the repository there.
+
+    A revision is exported into the work directory, once. `release` overrules what the tree says of itself. Raises
+    `UsageError` for a place that is no source tree.
+    """
+    chosen = source or os.environ.get("DFBUILD_SRC", "")
+    if not chosen:
+        raise UsageError("no source tree is named", hint=f"{_HINT}; or set DFBUILD_SRC")
+    path = Path(chosen).expanduser().absolute()
+    if not path.is_dir():
+        raise UsageError(f"{path} is no directory", hint=_HINT)
+    if rev:
+        path = _export(path, rev, workspace, deadline)
+    name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    return Tree(path, release or detect(path), Hashes(path, workspace.cache / f"source-{name}.json"))
+
+
+def detect(path: Path) -> str:
+    """The name of the release that the tree at `path` is of, by the files and patterns that releases name."""
+    return matching(path, {name: found for name in available() if (found := load(name)).source is not None})
+
+
+def matching(path: Path, releases: Mapping[str, Release]) -> str:
+    """The one of `releases` that the tree at `path` says it is; raises `UsageError` if it is none of them."""
+    looked: set[str] = set()
+    for name, release in releases.items():
+        if release.source is None:
+            continue
+        looked.add(release.source.file)
+        try:
+            text = (path / release.source.file).read_text(encoding="latin-1")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if re.search(release.source.pattern, text, re.MULTILINE):
+            return name
+    known = ", ".join(sorted(releases)) or "none"
+    raise UsageError(
+        f"{path} is no source tree of a release that dfbuild knows ({known}): see {', '.join(sorted(looked))}",
+        hint=f"{_HINT}; or say which release it is with --release",
+    )
+
+
+def _export(repository: Path, rev: str, workspace: Workspace, deadline: Deadline) -> Path:
+    """The files of `rev` below the work directory, by the hash of its tree."""
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_DIR": str(_git_directory(repository))}
+    tree = _git(["rev-parse", "--verify", "--end-of-options", f"{rev}^{{tree}}"], environment, deadline)
+    if tree.status != 0:
+        raise UsageError(f"{repository} has no revision {rev!r}", hint="git -C DIR branch --all; git -C DIR tag")
+    name = tree.output.strip()
+    target = workspace.root / "sources" / name
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unpacked = Path(tempfile.mkdtemp(dir=target.parent, prefix=".export-"))
+    packed = unpacked.with_suffix(".tar")
+    try:
+        commands: tuple[list[str | Path], ...] = (
+            [*_GIT, "archive", "--format=tar", "-o", packed, name],
+            ["tar", "-x", "--no-same-owner", "-f", packed, "-C", unpacked],
+        )
+        for argv in commands:
+            done = process.run(argv, deadline, environment=environment)
+            if done.status != 0:
+                raise InfraError(f"cannot export {rev} of {repository}: {done.output.strip()}")
+        unpacked.chmod(0o755)
+        unpacked.rename(target)
+    except OSError:
+        if not target.is_dir():  # somebody else was quicker
+            raise
+    finally:
+        packed.unlink(missing_ok=True)
+        shutil.rmtree(unpacked, ignore_errors=True)
+    return target
+
+
+def _git_directory(repository: Path) -> Path:
+    """The repository itself if it is bare, else what is in its checkout."""
+    return repository if (repository / "objects").is_dir() else repository / ".git"
+
+
+def _git(words: list[str], environment: Mapping[str, str], deadline: Deadline) -> process.Completed:
+    return process.run([*_GIT, *words], deadline.sooner(60, what="git"), environment=environment)
