@@ -1,11 +1,15 @@
-"""The guest's side of copying a file, as shell commands over any `Shell`. Pure functions."""
+"""Copying a file: the guest's side as shell commands (pure functions), and care for the host's side."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+from dfbuild.errors import InfraError
 
 _MODE = re.compile(rb"[-bcdlps]([-r][-w][-xsS])([-r][-w][-xsS])([-r][-w][-xtT])")
 
@@ -87,3 +91,24 @@ class Incoming:
             if self.header is not None and rest:
                 self._sink(rest)
         self._head = self._head[: self._MOST]
+
+
+@contextlib.contextmanager
+def on_host(path: Path) -> Iterator[None]:
+    """Operating system errors inside become an `InfraError` about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise InfraError(f"cannot copy {path} on this machine: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def arriving(target: Path) -> Iterator[Path]:
+    """Where to write what becomes `target` when the block ends well; nothing is left of it otherwise."""
+    part = target.with_name(f".{target.name}.part")
+    try:
+        with on_host(target):
+            yield part
+            part.rename(target)
+    finally:
+        part.unlink(missing_ok=True)

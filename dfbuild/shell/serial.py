@@ -14,21 +14,17 @@ from dfbuild.model import Login
 from dfbuild.releases.schema import Shell as ShellData
 from dfbuild.shell import agent
 from dfbuild.shell.coding import checksum_of, command_bytes, decode, encode, pieces
-from dfbuild.shell.copy import Incoming, get_script, put_script
-from dfbuild.shell.errors import CopyFailed, LoginRefused, ShellLost
+from dfbuild.shell.copy import Incoming, arriving, get_script, on_host, put_script
+from dfbuild.shell.enter import enter
+from dfbuild.shell.errors import CopyFailed, ShellLost
 from dfbuild.shell.frames import Ear, assembled, heard, request, selection, wanting
-from dfbuild.shell.login import Prompts, Seen
 from dfbuild.shell.protocol import Answer
 
-LARGEST_PUT = 4 << 20
-"""Bytes. A console takes some 100 KB/s; larger files go over SSH or on a disk."""
+LARGEST_PUT = 1 << 20
+"""Bytes. An emulated UART takes 10 to 50 KB/s; larger files go over SSH or on a disk."""
 
-_ENTER = b"\r"
-_INTERRUPT, _QUIT, _SUSPEND = b"\x03", b"\x1c", b"\x1a"
-_FREE = (_INTERRUPT + _ENTER, _QUIT + _ENTER, _SUSPEND + _ENTER + b"kill -9 %1" + _ENTER)
-"""What frees a console of what runs on it, one after the other: the last one leaves the login shell as the only one
-awake. A login prompt takes them for nothing worse than a wrong name."""
-_QUIET = 1.0
+_INTERRUPT, _QUIT = b"\x03", b"\x1c"
+_QUIET = 2.0
 """Seconds of silence in the middle of an answer after which it is asked for again."""
 _PATIENCE = 3.0
 """Seconds without any answer after which a request is made again; doubled each time."""
@@ -36,7 +32,7 @@ _GRACE, _RESYNC = 4.0, 10.0
 """Seconds that an interrupted command has to end, and one that was sent SIGQUIT, too."""
 _MOST_AGAIN = 50
 """Times that hurt lines are asked for again before the console counts as lost."""
-_MOST_LOGINS = 3
+_MOST_STARTS = 3
 _OVERHEAD = 80
 """Bytes of a request beside its payload, at most."""
 
@@ -84,16 +80,15 @@ class SerialShell:
 
     def put(self, source: Path, target: str, deadline: Deadline) -> None:
         """Copy a file of at most `LARGEST_PUT` bytes."""
-        data = source.read_bytes()
+        with on_host(source):
+            data, mode = source.read_bytes(), source.stat().st_mode
         if len(data) > LARGEST_PUT:
             raise UsageError(
                 f"{source} is too large for the console: {len(data)} bytes, and {LARGEST_PUT} fit",
                 hint="use SSH, or a disk of its own",
             )
         serial = self._shell.serial
-        script = put_script(
-            serial.decode, target, source.stat().st_mode, self._shell.checksum_command, secrets.token_hex(4)
-        )
+        script = put_script(serial.decode, target, mode, self._shell.checksum_command, secrets.token_hex(4))
         answer = self.run(script, deadline, stdin=encode(data, serial.coding))
         if answer.status != 0:
             raise CopyFailed(f"cannot copy {source} to {target}: {answer.text}")
@@ -110,8 +105,9 @@ class SerialShell:
             raise CopyFailed(f"cannot copy {source}: {incoming.text}")
         if header.checksum != checksum_of(bytes(data), self._shell.checksum):
             raise CopyFailed(f"{source} arrived damaged, or changed meanwhile")
-        target.write_bytes(data)
-        target.chmod(header.mode)
+        with arriving(target) as part:
+            part.write_bytes(data)
+            part.chmod(header.mode)
 
     def close(self) -> None:
         """Log out, if that can be done at once."""
@@ -229,80 +225,14 @@ class SerialShell:
     # ── logging in ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _log_in(self, deadline: Deadline) -> None:
-        for _ in range(_MOST_LOGINS):
+        for _ in range(_MOST_STARTS):
             self._nonce = secrets.token_hex(4)
-            self._start_loader(deadline)
-            if self._start_agent(deadline):
+            text = agent.agent(self._shell, self._nonce)
+            try:
+                enter(self._console, self._shell.serial, self._login, text, deadline)
+                self._ask(b"p", b"", deadline.sooner(_RESYNC))
+            except DeadlineExceeded:
+                deadline.check("a shell on the console")
+            else:
                 return
         raise ShellLost("the guest's shell does not take our commands", hint="see the end of its console")
-
-    def _start_loader(self, deadline: Deadline) -> None:
-        """From whatever is there to a prompt, and the loader's first line behind it."""
-        prompts = Prompts.of(self._shell.serial)
-        offset = self._console.size
-        self._console.send(_ENTER, deadline)
-        quiet = deadline.sooner(_PATIENCE)
-        text, logins, loading, pokes = b"", 0, False, 0
-        while True:
-            deadline.check("a login on the console")
-            try:
-                self._console.wait(offset, quiet)
-                data = self._console.read(offset)
-                offset += len(data)
-                text = (text + data)[-16384:]
-                seen = prompts.last(text)
-                # The loader is on its way: only it, or silence, is news.
-                if seen is None or (loading and seen is not Seen.READY):
-                    quiet.check()
-                    continue
-            except DeadlineExceeded:
-                deadline.check("a login on the console")
-                seen, loading = None, False
-            if seen is Seen.READY:
-                return
-            logins += seen is Seen.LOGIN
-            if logins > _MOST_LOGINS:
-                raise LoginRefused(f"the guest does not let {self._login.user!r} in on its console")
-            self._console.send(self._reaction(seen) or _FREE[pokes % len(_FREE)], deadline)
-            loading = seen is Seen.PROMPT
-            pokes += seen is None
-            text, quiet = b"", deadline.sooner(_PATIENCE)
-
-    def _reaction(self, seen: Seen | None) -> bytes:
-        """What to type; nothing where only force helps."""
-        match seen:
-            case Seen.LOGIN:
-                return self._login.user.encode() + _ENTER
-            case Seen.PASSWORD if self._login.password is not None:
-                return self._login.password.encode() + _ENTER
-            case Seen.PROMPT:
-                return agent.LOADER.encode()
-            case Seen.AGENT:
-                return agent.QUIT
-            case _:
-                return b""
-
-    def _start_agent(self, deadline: Deadline) -> bool:
-        """Give the loader the agent's text; whether the agent answers then."""
-        *lines, end = agent.loader_pieces(agent.agent(self._shell, self._nonce), self._payload)
-        try:
-            for line in lines:
-                self._load(line, deadline.sooner(_PATIENCE))
-            self._console.send(end, deadline)
-            self._ask(b"p", b"", deadline.sooner(_RESYNC))
-        except DeadlineExceeded:
-            deadline.check("the shell's start")
-            self._console.send(_INTERRUPT, deadline)
-            return False
-        return True
-
-    def _load(self, line: bytes, deadline: Deadline) -> None:
-        offset = self._console.size
-        self._console.send(line, deadline)
-        while True:
-            self._console.wait(offset, deadline)
-            data = self._console.read(offset)
-            offset += len(data)
-            if agent.TAKEN in heard(data):
-                return
-            deadline.check("the shell's start")

@@ -18,7 +18,7 @@ from dfbuild.releases.schema import Shell as ShellData
 from dfbuild.releases.schema import SshShell as SshData
 from dfbuild.shell.coding import command_bytes, digest
 from dfbuild.shell.connect import connect, interruptible
-from dfbuild.shell.copy import Incoming, get_script, put_script
+from dfbuild.shell.copy import Incoming, arriving, get_script, on_host, put_script
 from dfbuild.shell.errors import CopyFailed, ShellLost
 from dfbuild.shell.exchange import Marks, channel_command, preface, reaper
 from dfbuild.shell.protocol import Answer
@@ -87,7 +87,8 @@ class SshShell:
                     expected.update(chunk)
                     yield chunk
 
-        mode = source.stat().st_mode
+        with on_host(source):
+            mode = source.stat().st_mode
         script = put_script("cat", target, mode, self._shell.checksum_command, secrets.token_hex(4))
         said = bytearray()
         status = self._execute(script, deadline, content(), said.extend)
@@ -100,23 +101,22 @@ class SshShell:
     def get(self, source: str, target: Path, deadline: Deadline) -> None:
         seen = digest(self._shell.checksum)
         script = get_script(source, self._shell.checksum_command)
-        with target.open("wb") as file:
+        with arriving(target) as part:
+            with part.open("wb") as file:
 
-            def keep(data: bytes) -> None:
-                seen.update(data)
-                try:
-                    file.write(data)
-                except OSError as error:
-                    raise InfraError(f"cannot write {target}: {error}") from error
+                def keep(data: bytes) -> None:
+                    seen.update(data)
+                    with on_host(target):
+                        file.write(data)
 
-            incoming = Incoming(keep)
-            status = self._execute(script, deadline, [], incoming.feed)
-        header = incoming.header
-        if status != 0 or header is None:
-            raise CopyFailed(f"cannot copy {source}: {incoming.text}")
-        if header.checksum != seen.text():
-            raise CopyFailed(f"{source} arrived damaged, or changed meanwhile")
-        target.chmod(header.mode)
+                incoming = Incoming(keep)
+                status = self._execute(script, deadline, [], incoming.feed)
+            header = incoming.header
+            if status != 0 or header is None:
+                raise CopyFailed(f"cannot copy {source}: {incoming.text}")
+            if header.checksum != seen.text():
+                raise CopyFailed(f"{source} arrived damaged, or changed meanwhile")
+            part.chmod(header.mode)
 
     def close(self) -> None:
         if self._lost is None:

@@ -15,7 +15,7 @@ from shell_guest import ShellGuest, booted
 from ssh_server import PROCESSES, SshServer
 
 from dfbuild.deadline import Cancel, Deadline
-from dfbuild.errors import Cancelled, DeadlineExceeded, UsageError
+from dfbuild.errors import Cancelled, DeadlineExceeded, InfraError, UsageError
 from dfbuild.model import Cell, Login, Media
 from dfbuild.releases.schema import Shell as ShellData
 from dfbuild.releases.schema import SshShell as SshData
@@ -304,6 +304,11 @@ def test_files_that_cannot_be_copied(shell: Shell, run: Run, way: Way, tmp_path:
         shell.put(source, "/nonexistent/directory/file", Deadline.after(way.patience))
     with pytest.raises(CopyFailed, match="no such file"):
         shell.get("/nonexistent/file", tmp_path / "back", Deadline.after(way.patience))
+    with pytest.raises(InfraError, match="none"):
+        shell.put(tmp_path / "none", f"{way.scratch}/x", Deadline.after(way.patience))
+    with pytest.raises(InfraError, match="this machine"):
+        shell.get("/etc/passwd", tmp_path / "none" / "back", Deadline.after(way.patience))
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
     assert run("echo fine").text == "fine"
 
 
