@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dfbuild.errors import BuildFailed
-from dfbuild.releases.schema import StackProtector, Toolchain
+from dfbuild.releases.schema import Protection, Toolchain
 
 _EXECUTABLE_SECTION = 0x4  # SHF_EXECINSTR, ELF specification
 
@@ -114,7 +114,7 @@ def _plain(symbol: str) -> str:
 
 
 def prove(
-    paths: Iterable[Path], toolchain: Toolchain, protector: StackProtector, elf_machine: str
+    paths: Iterable[Path], toolchain: Toolchain, protector: Protection, elf_machine: str
 ) -> dict[str, Any]:
     """The facts of `paths` for the report; raises `BuildFailed` naming the first file that breaks the promise.
 
@@ -155,7 +155,7 @@ def prove(
     }
 
 
-def _sites(file: ElfFacts, protector: StackProtector) -> int:
+def _sites(file: ElfFacts, protector: Protection) -> int:
     return sum(file.references.get(symbol, 0) for symbol in protector.present)
 
 
@@ -173,7 +173,7 @@ def _prove_compiler(file: ElfFacts, toolchain: Toolchain) -> None:
         )
 
 
-def _prove_protector(file: ElfFacts, protector: StackProtector) -> None:
+def _prove_protector(file: ElfFacts, protector: Protection) -> None:
     unwanted = file.refers_to(protector.absent)
     if unwanted:
         raise BuildFailed(

@@ -18,5 +18,9 @@ def target(release: Release) -> Target:
         if error.name != name:
             raise
         raise UsageError(f"release {release.name!r}: there is no target {release.target!r}") from error
-    found: Target = module.Target()
+    found: Target | None = getattr(module, "Target", None) and module.Target()
+    if found is None:
+        raise UsageError(
+            f"release {release.name!r}: dfbuild can't build images of its target {release.target!r} yet"
+        )
     return found

@@ -141,9 +141,9 @@ def scan(tree: Path, log: Mapping[str, Mapping[str, str | int]]) -> dict[str, En
             entries[name] = Entry(kind, stat.S_IMODE(status.st_mode))
             files.setdefault(status.st_ino, []).append(name)
     for names in files.values():
-        told = {key: value for name in names for key, value in log.get(name, {}).items()}
+        together = {key: value for name in names for key, value in log.get(name, {}).items()}
         for name in names:
-            entries[name] = _told(entries[name], told)
+            entries[name] = _told(entries[name], together)
     for name, told in log.items():
         if name not in entries and told.get("type") in (Kind.CHARACTER, Kind.BLOCK):
             entries[name] = _told(Entry(Kind(str(told["type"])), 0o600), told)

@@ -34,10 +34,12 @@ class Toolchain(Strict):
     flags: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     """Host packages that bring it."""
+    unknown: tuple[str, ...] = ()
+    """Flags that it takes for errors: left out of what a stack protector's setting asks for."""
 
 
-class StackProtector(Strict):
-    """One value of the stack protector axis."""
+class Protection(Strict):
+    """How a part of a system is compiled, and what that shows in."""
 
     flags: tuple[str, ...] = ()
     present: tuple[str, ...] = ()
@@ -48,12 +50,25 @@ class StackProtector(Strict):
     """Every object with code must reference one of `present` (`-fstack-protector-all`), not one of them all."""
 
 
+class StackProtector(Protection):
+    """One value of the stack protector axis: of the world, and of the kernel too if that has no part of its own."""
+
+    kernel: Protection | None = None
+
+    @property
+    def of_kernel(self) -> Protection:
+        return self.kernel or self
+
+
 class Kernel(Strict):
     """One value of the kernel axis."""
 
     append: str = ""
     """Kernel command line words, where the kernel takes one."""
     options: dict[str, str] = Field(default_factory=dict)
+    """Options of the kernel configuration, with their values; empty for those that have none."""
+    without: tuple[str, ...] = ()
+    """Lines of the release's own configuration that are left out, by their first words: `cpu I386_CPU`."""
 
 
 class Refuse(Strict):

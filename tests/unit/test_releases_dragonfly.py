@@ -1,0 +1,227 @@
+"""What is known about DragonFly's releases, held against recorded consoles and against the suites' own checks."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from dfbuild import filter, releases
+from dfbuild.config.shapes import hardware
+from dfbuild.console.monitor import Monitor
+from dfbuild.console.stages import BootTracker
+from dfbuild.model import Cell, Expectation, Shape, Variant
+from dfbuild.releases import Release
+from dfbuild.suites.attached import check_id
+from dfbuild.suites.expect import expectation
+
+RECORDED = Path(__file__).parents[1] / "recorded" / "dragonfly"
+SUITES = Path(releases.__file__).parents[1] / "suites"
+
+DRAGONFLY = [name for name in releases.available() if releases.load(name).target == "dragonfly"]
+
+# Consoles of kernels that were started by GRUB, without the loader's words, and to a shell in place of a login.
+LOGS = {
+    "1.0-i386-up.log": None,
+    "1.2-i386-native-buildworld-unfinished.log": None,
+    "1.2-i386-own-loader.log": None,
+    "1.2-i386-smp-disk-read-timeouts.log": None,
+    "1.2-i386-smp2-single-user-commands.log": None,
+    "1.2-i386-up-mountroot-prompt.log": "no root file system",
+}
+
+
+def cell(
+    release: Release, *, toolchain: str = "gcc34", protector: str = "on", kernel: str = "smp", **shape: int
+) -> Cell:
+    return Cell(Variant(release.name, toolchain, protector, kernel), machine(release, **shape))
+
+
+def machine(release: Release, **fields: int | str | bool) -> Shape:
+    return Shape("x", **(release.shape.given() | fields))
+
+
+@pytest.fixture(params=DRAGONFLY)
+def release(request: pytest.FixtureRequest) -> Release:
+    return releases.load(request.param)
+
+
+@pytest.fixture(scope="module")
+def checks() -> list[str]:
+    """The names of all checks of all suites."""
+    found: list[str] = []
+
+    class Collector:
+        def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+            found.extend(check_id(item) for item in items)
+
+    ended = pytest.main(
+        ["--collect-only", "-q", "-p", "no:cacheprovider", "-c", str(SUITES / "pytest.ini"), str(SUITES)],
+        plugins=[Collector()],
+    )
+    assert ended == 0 and found
+    return found
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_recorded_consoles(release: Release, log: str) -> None:
+    data = (RECORDED / log).read_bytes()
+    monitor = Monitor(release.console.crashes)
+    crash = monitor.feed(data, 0) or monitor.settle()
+    assert (crash and crash.title) == LOGS[log]
+
+
+def test_a_boot_from_disk_is_followed(release: Release) -> None:
+    data = (RECORDED / "1.2-i386-own-loader.log").read_bytes()
+    boot = BootTracker(release.console.stages, silence=60.0, power_on=0.0)
+    boot.feed(data + b"\r\nDragonFly/i386 (dfly) (ttyd0)\r\n\r\nlogin: ", 0, 1.0)
+    assert [stage.stage for stage in boot.reached] == ["loader", "kernel", "root", "login"]
+
+
+CRASHED = {
+    b"panic: vm_fault: fault on nofault entry\r\nmp_lock = 00000001; cpuid = 1; lapic.id = 01000000": (
+        "panic: vm_fault: fault on nofault entry"
+    ),
+    b"\r\n\r\nFatal trap 12: page fault while in kernel mode\r\nmp_lock = 00000000; cpuid = 0": (
+        "fatal trap 12: page fault"
+    ),
+    b"Fatal double fault:\r\neip = 0xc0312345": "double fault",
+    b"Stopped at      Debugger+0x44:  movb    $0": "stopped at Debugger+0x44:  movb    $0",
+    b"kernel type\r\ndb> ": "in the kernel debugger",
+    b"can't load 'kernel'\r\n": "the loader can't load kernel",
+    b"Enter full pathname of shell or RETURN for /bin/sh: ": "the system comes up in single-user mode only",
+    b"pid 77 (smash), uid 0: exited on signal 6\r\n": None,
+    b"Nov 24 01:00:00 dfly smash: stack overflow in function buffer16\r\n": None,
+    b"ad0: READ command timeout tag=0 serv=0 - resetting\r\n": None,
+    b"# echo panic: not really\r\n": None,
+}
+
+
+@pytest.mark.parametrize("text", CRASHED, ids=lambda text: text[:20].decode().strip())
+def test_crashes(release: Release, text: bytes) -> None:
+    monitor = Monitor(release.console.crashes)
+    crash = monitor.feed(text, 0) or monitor.settle()
+    assert (crash and crash.title) == CRASHED[text]
+
+
+def test_every_expectation_is_of_a_check_that_there_is(release: Release, checks: list[str]) -> None:
+    for entry in release.expect:
+        assert [check for check in checks if fnmatchcase(check, entry.check)], entry.check
+
+
+def test_every_question_of_the_suites_has_a_command(release: Release) -> None:
+    assert {"cpu-count", "cpu-threads", "port-range", "mark"} <= release.commands.keys()
+    asked = expectation(release, "security/random-off-stack", cell(release))[0]
+    assert asked is Expectation.NA or {"aslr-on", "aslr-off"} <= release.commands.keys()
+
+
+@pytest.mark.parametrize(
+    ("check", "protector", "expected"),
+    [
+        ("security/smash-16", "on", Expectation.PASS),
+        ("security/smash-16", "world", Expectation.PASS),
+        ("security/smash-8", "off", Expectation.KNOWN),
+        ("security/smash-8", "kernel", Expectation.KNOWN),
+        ("security/nx-stack", "on", Expectation.NA),
+        ("security/exec-rwx", "on", Expectation.PASS),
+        ("security/pid-random", "on", Expectation.KNOWN),
+        ("network/rst-in-window-last", "on", Expectation.KNOWN),
+        ("network/rst-exact", "on", Expectation.PASS),
+        ("network/rst-outside-far", "on", Expectation.PASS),
+    ],
+)
+def test_what_is_expected(release: Release, check: str, protector: str, expected: Expectation) -> None:
+    assert expectation(release, check, cell(release, protector=protector))[0] is expected
+
+
+def test_what_differs_between_releases() -> None:
+    """The facts that changed from one release to the next."""
+    seen = {
+        name: {
+            check: expectation(releases.load(name), check, cell(releases.load(name)))[0].value
+            for check in (
+                "network/source-ports-random",
+                "network/rst-outside-edge",
+                "network/rst-zero-window",
+                "security/random-stack",
+            )
+        }
+        for name in DRAGONFLY
+    }
+    everything = {
+        "1.0": ("pass", "pass", "known", "known"),
+        "1.2": ("known", "known", "pass", "known"),
+        "1.4": ("known", "known", "pass", "pass"),
+    }
+    assert {name: tuple(outcomes.values()) for name, outcomes in seen.items()} == {
+        name: everything[name] for name in DRAGONFLY
+    }
+
+
+def test_a_kernel_for_one_cpu(release: Release) -> None:
+    """It sees one of two, and is not asked where it puts processes."""
+    two = cell(release, kernel="up", sockets=2)
+    assert expectation(release, "scheduler/cpu-count", two)[0] is Expectation.KNOWN
+    assert expectation(release, "scheduler/placement", two)[0] is Expectation.NA
+    assert expectation(release, "scheduler/cpu-count", cell(release, kernel="up"))[0] is Expectation.PASS
+    assert expectation(release, "scheduler/placement", cell(release, sockets=2))[0] is Expectation.PASS
+
+
+def test_protectors_and_kernels(release: Release) -> None:
+    """Both halves of a build say for themselves what they are; SMP kernels leave the 386 out."""
+    shown = {
+        name: (value.flags, value.of_kernel.flags, bool(value.present), bool(value.of_kernel.present))
+        for name, value in release.stack_protectors.items()
+    }
+    no, yes = ("-fno-stack-protector",), ("-fstack-protector",)
+    assert shown == {
+        "off": (no, no, False, False),
+        "on": (yes, yes, True, True),
+        "kernel": (no, yes, False, True),
+        "world": (yes, no, True, False),
+    }
+    assert "SMP" in release.kernels["smp"].options and "SMP" not in release.kernels["up"].options
+
+
+def refusal(release: Release, attributes: Cell) -> str | None:
+    for rule in release.refuse:
+        if filter.compile(rule.when)(attributes.attributes()):
+            assert rule.evidence or "no Xen" in rule.reason, "a refusal has its evidence"
+            return rule.reason
+    return None
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({}, None),
+        ({"sockets": 2, "threads": 2}, None),
+        ({"cpu": "Haswell-noTSX"}, None),
+        ({"nx": True}, "no-execute"),
+        ({"sockets": 17}, "16 CPUs"),
+        ({"machine": "q35", "disk": "ahci"}, "AHCI"),
+        ({"disk": "virtio-blk"}, "ad0"),
+        ({"nic": "virtio-net"}, "em0"),
+        ({"console": "virtio"}, "console"),
+        ({"hypervisor": "xen-pv"}, "port to Xen"),
+        ({"hypervisor": "xen-hvm"}, "no Xen to boot"),
+    ],
+)
+def test_machines(release: Release, fields: dict[str, int | str | bool], reason: str | None) -> None:
+    variant = Variant(release.name, "gcc34", "on", "smp")
+    found = refusal(release, Cell(variant, machine(release, **fields)))
+    assert (reason is None) == (found is None)
+    assert reason is None or reason in (found or "")
+
+
+def test_what_a_release_wants_is_possible(release: Release) -> None:
+    """Its own machine is one that QEMU knows."""
+    own = machine(release)
+    for kind, names in hardware().models.items():
+        assert any(fnmatchcase(str(getattr(own, kind)), name) for name in names)
+
+
+@pytest.mark.parametrize("name", ["gcc3", "gcc47", "gcc-12"])
+def test_other_compilers(release: Release, name: str) -> None:
+    assert refusal(release, Cell(Variant(release.name, name, "on", "up"), machine(release)))
