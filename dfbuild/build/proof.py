@@ -113,9 +113,7 @@ def _plain(symbol: str) -> str:
     return symbol.partition("@")[0]
 
 
-def prove(
-    paths: Iterable[Path], toolchain: Toolchain, protector: Protection, elf_machine: str
-) -> dict[str, Any]:
+def prove(paths: Iterable[Path], toolchain: Toolchain, protector: Protection, elf_machine: str) -> dict[str, Any]:
     """The facts of `paths` for the report; raises `BuildFailed` naming the first file that breaks the promise.
 
     Every object must carry comments of the compiler asked for and no other. Of the protector's `present` symbols

@@ -29,6 +29,7 @@
 #include "faults.h"
 
 #define READ_WHOLE_LOG 3 /* syslog(2): SYSLOG_ACTION_READ_ALL */
+
 static char command_line[4096];
 
 /* The value of the last `word=` on the kernel command line, or the fallback. */
