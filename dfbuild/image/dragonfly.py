@@ -1,0 +1,42 @@
+"""What a DragonFly image gets beside its world: the files of `images/dragonfly`, for a guest that is alone with its
+tests. Pure but for reading them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from dfbuild.image.templates import images, render_tree
+
+_NAME = "dragonfly"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the templates are filled with. Addresses are those of QEMU's user network."""
+
+    authorized_key: str
+    """The public key that may log in as root over SSH."""
+    hostname: str = "dfly"
+    management: str = "em0"
+    """The network interface that SSH comes in by."""
+    address: str = "10.0.2.15"
+    netmask: str = "255.255.255.0"
+    gateway: str = "10.0.2.2"
+    root: str = "ad0s1a"
+    swap: str = "ad0s1b"
+    """Empty for none."""
+    console: str = "ttyd0"
+    speed: int = 9600
+    """Of the console: what the boot code leaves it at."""
+
+
+def files(settings: Settings) -> dict[str, bytes]:
+    """Content by path in the image."""
+    return render_tree(images(_NAME) / "root", dataclasses.asdict(settings))
+
+
+def log() -> str:
+    """The modes of those that are not 0644, as an installation log (see `manifest.parse_log`)."""
+    return (images(_NAME) / "prepared.mtree").read_text(encoding="ascii")
