@@ -15,7 +15,7 @@ from dfbuild.shell.login import Prompts, Seen
 _ENTER = b"\r"
 _INTERRUPT = b"\x03"
 _FREE = (_INTERRUPT + _ENTER, b"\x1c" + _ENTER, b"\x1a" + _ENTER + b"kill -9 %1" + _ENTER)
-"""What frees a console of what runs on it, one after the other: SIGINT, SIGQUIT, and then a stop that leaves only the
+"""What frees a console of what runs on it, one by one: SIGINT, SIGQUIT, and then a stop that leaves only the
 login shell awake. A login prompt takes them for nothing worse than a wrong name."""
 _PATIENCE = 3.0
 """Seconds without a prompt after which more is done to get one."""
