@@ -1,4 +1,4 @@
-"""The owner's end of a console: every byte goes to disk, past the crash monitor and the boot stages.
+"""The owner's end of a console: one thread reads every byte to disk, past the crash monitor and the boot stages.
 
 Everybody else, in this process and in others, reads the transcript by offset and is woken when it grows.
 """
@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dfbuild.console.inlet import Inlet
 from dfbuild.console.monitor import Monitor
 from dfbuild.console.protocol import ConsoleClosed
 from dfbuild.console.stages import BootTracker
@@ -24,6 +23,9 @@ from dfbuild.deadline import Deadline
 from dfbuild.errors import GuestCrashed, InfraError
 from dfbuild.model import CrashReport
 
+_CHUNK = 1 << 17
+_AT_A_TIME = 64
+"""Chunks between two looks at whether to end: more than a socket holds."""
 _OPEN_LINE = 0.1
 """Seconds without a byte after which an open line is judged as it is."""
 _QUIET = 0.2
@@ -68,16 +70,14 @@ class ConsoleReader:
             raise _cannot_write(log, error) from error
         self.path = log
         stream.setblocking(False)
-        self._inlet = Inlet(stream, name=f"console {log.parent.name}")
-        self._thread = threading.Thread(target=self._run, name=f"transcript {log.parent.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"console {log.parent.name}", daemon=True)
 
     def start(self) -> None:
-        self._inlet.start()
         self._thread.start()
 
     def close(self) -> None:
         """Stop reading and let go of the stream; what was recorded stays readable. Idempotent."""
-        self._inlet.stop()
+        os.eventfd_write(self._ended, 1)
         if self._thread.is_alive():
             self._thread.join()
         self._stream.close()
@@ -197,32 +197,42 @@ class ConsoleReader:
                 self.changed.notify_all()
             os.eventfd_write(self._ended, 1)
             self._tell()
-            self._drain()
-
-    def _drain(self) -> None:
-        """Let the inlet go, whatever it still has: after a failure nobody else would take it."""
-        with contextlib.suppress(OSError):
-            self._stream.shutdown(socket.SHUT_RDWR)
-        while (taken := self._inlet.take(None)) is None or taken[0]:
-            pass
 
     def _read_all(self) -> None:
+        poll = select.poll()
+        poll.register(self._stream, select.POLLIN)
+        poll.register(self._ended, select.POLLIN)
         while True:
-            taken = self._inlet.take(self._patience())
-            if taken is None:
+            ready = {fd for fd, _ in poll.poll(self._patience())}
+            if not ready:
                 self._quiet()
-            elif taken[0]:
-                self._take(*taken)
-            else:
+                continue
+            # When told to end, what has already been printed is still recorded.
+            for _ in range(_AT_A_TIME):
+                chunk = self._receive()
+                if not chunk:
+                    break
+                self._take(chunk)
+            if chunk == b"" or self._ended in ready:
                 return
 
-    def _patience(self) -> float | None:
-        """Seconds to wait for a byte before `_quiet` has something to do."""
-        if self._pending is not None:
-            return max(0.0, min(_QUIET, self._pending[1] + _AT_MOST - time.monotonic()))
-        return _OPEN_LINE if self._monitor.unsettled else None
+    def _receive(self) -> bytes | None:
+        """The next bytes; empty at the end, None if there were none after all."""
+        try:
+            return self._stream.recv(_CHUNK)
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            return b""
 
-    def _take(self, chunk: bytes, when: float) -> None:
+    def _patience(self) -> float | None:
+        """Milliseconds to wait for a byte before `_quiet` has something to do."""
+        if self._pending is not None:
+            return max(0.0, min(_QUIET, self._pending[1] + _AT_MOST - time.monotonic())) * 1000
+        return _OPEN_LINE * 1000 if self._monitor.unsettled else None
+
+    def _take(self, chunk: bytes) -> None:
+        when = time.monotonic()
         offset = self._recorder.size
         self._recorder.append(chunk, when)
         with self.changed:
@@ -230,7 +240,7 @@ class ConsoleReader:
             if self._tracker is not None:
                 self._tracker.feed(chunk, offset, when)
             self._size = self._recorder.size
-            self._publish(time.monotonic())
+            self._publish(when)
             self.changed.notify_all()
         self._tell()
 

@@ -78,14 +78,16 @@ def cpu(shape: Shape, accel: str) -> str:
     return ",".join([shape.cpu or DEFAULT_CPU[accel], *features])
 
 
-def qemu_argv(spec: GuestSpec, accel: str) -> list[str]:
+def qemu_argv(spec: GuestSpec, accel: str, console: int | None = None) -> list[str]:
     """QEMU's command line for `spec` under `accel` (`kvm` or `tcg`).
 
-    The console and QMP are UNIX sockets on which somebody listens already: QEMU connects. It waits (`-S`) for
-    `cont`, so that power-on is a definite moment. A guest that resets itself ends QEMU. Raises `UsageError`
+    The console is a connected socket that QEMU inherits as descriptor `console`; without one, as in a line for
+    people to type, it is a UNIX socket on which somebody listens already, as QMP's always is. QEMU waits (`-S`)
+    for `cont`, so that power-on is a definite moment. A guest that resets itself ends QEMU. Raises `UsageError`
     for models that are not known or do not go together.
     """
     shape, paths = spec.shape, Paths(spec.directory)
+    stream = {"path": paths.console} if console is None else {"fd": console}
     family(shape.machine)
     line = [
         QEMU,
@@ -102,7 +104,7 @@ def qemu_argv(spec: GuestSpec, accel: str) -> list[str]:
         "-sandbox", _SECCOMP,
         "-chardev", option({"id": "qmp", "path": paths.qmp}, "socket"),
         "-mon", "chardev=qmp,mode=control",
-        "-chardev", option({"id": "console", "path": paths.console}, "socket"),
+        "-chardev", option({"id": "console", **stream}, "socket"),
     ]  # fmt: skip
     line += _console(shape)
     line += _boot(spec)

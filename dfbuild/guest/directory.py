@@ -40,3 +40,23 @@ def listen(path: Path) -> socket.socket:
     listener.bind(os.fspath(path))
     listener.listen(1)
     return listener
+
+
+# asm-generic/socket.h; Python's socket module lacks it.
+_SO_SNDBUFFORCE = 32
+_CONSOLE_BUFFER = 8 << 20
+
+
+def console_pair() -> tuple[socket.socket, socket.socket]:
+    """A console's two ends: ours, and the hypervisor's, which holds as much as this user may make it hold.
+
+    QEMU's virtio console drops what its socket does not take at once (hw/char/virtio-console.c, `flush_buf`), and
+    an ordinary one holds 100 KB of it: 13 ms of a flood, which a busy host sleeps through now and then. Root gets
+    8 MB, others what net.core.wmem_max allows.
+    """
+    ours, theirs = socket.socketpair()
+    try:
+        theirs.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _CONSOLE_BUFFER)
+    except PermissionError:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _CONSOLE_BUFFER)
+    return ours, theirs

@@ -36,11 +36,14 @@ class EarlyDeath(InfraError):
 class HypervisorProcess:
     """`argv` (bubblewrap and the hypervisor) as a running process; its output goes to `log`."""
 
-    def __init__(self, argv: Sequence[str], log: Path) -> None:
+    def __init__(self, argv: Sequence[str], log: Path, *, inherits: Sequence[int] = ()) -> None:
+        """Start it; it gets the descriptors `inherits` under the same numbers."""
         self.argv = list(argv)
         self._log = log
         with log.open("wb") as sink:
-            self._outer = SPAWNER.spawn(self.argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+            self._outer = SPAWNER.spawn(
+                self.argv, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, pass_fds=tuple(inherits)
+            )
         self._outer_fd = self._pidfd(self._outer.pid)
         self._inner_fd: int | None = None
         self.pid = self._outer.pid

@@ -15,7 +15,7 @@ from dfbuild.deadline import Deadline
 from dfbuild.errors import Cancelled, DeadlineExceeded, InfraError
 from dfbuild.guest.accel import Accel, for_shape
 from dfbuild.guest.argv import Paths, qemu_argv
-from dfbuild.guest.directory import listen, prepare_directory
+from dfbuild.guest.directory import console_pair, listen, prepare_directory
 from dfbuild.guest.monitor import ResetWatch, compact_registers, forwarded_port, shutdown_cause
 from dfbuild.guest.process import HypervisorProcess
 from dfbuild.guest.protocol import Exit, GuestSpec, State, WireEnds
@@ -47,7 +47,7 @@ class QemuGuest:
         self._accel = for_shape(spec.shape, accel)
         self._paths = Paths(spec.directory)
         self._media = _resolved(spec.media)
-        self._argv = qemu_argv(replace(spec, media=self._media), self._accel.name)
+        self._argv = self._compose()
         self._lock = threading.Lock()
         self._state = State.NEW
         self._process: HypervisorProcess | None = None
@@ -58,6 +58,9 @@ class QemuGuest:
         self._resets = ResetWatch()
         self._running_accel = ""
         self._address: tuple[str, int] | None = None
+
+    def _compose(self, console: int | None = None) -> list[str]:
+        return qemu_argv(replace(self.spec, media=self._media), self._accel.name, console)
 
     @property
     def state(self) -> State:
@@ -99,14 +102,17 @@ class QemuGuest:
         prepare_directory(self.spec.directory)
         self._make_overlays(deadline)
         with contextlib.ExitStack() as listeners, contextlib.ExitStack() as undo:
-            console_listener = listeners.enter_context(listen(self._paths.console))
+            console, inside = console_pair()
+            undo.enter_context(console)
+            listeners.enter_context(inside)
             qmp_listener = listeners.enter_context(listen(self._paths.qmp))
-            hypervisor = HypervisorProcess(self._sandbox().argv(self._argv), self._paths.log)
+            self._argv = self._compose(inside.fileno())
+            sandboxed = self._sandbox().argv(self._argv)
+            hypervisor = HypervisorProcess(sandboxed, self._paths.log, inherits=[inside.fileno()])
             undo.callback(hypervisor.kill)
             # While QEMU starts: this import is slow.
             from dfbuild.guest.qmp import Qmp, QmpGone
 
-            console = undo.enter_context(hypervisor.accept(console_listener, deadline))
             try:
                 qmp = Qmp(hypervisor.accept(qmp_listener, deadline), deadline, self._event)
                 self._running_accel = "kvm" if qmp.execute("query-kvm", deadline)["enabled"] else "tcg"

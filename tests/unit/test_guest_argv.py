@@ -127,6 +127,13 @@ def test_every_path_survives_qemus_quoting(spec: GuestSpec, accel: str) -> None:
 
 
 @given(specs, accels)
+def test_a_console_can_be_inherited(spec: GuestSpec, accel: str) -> None:
+    own, inherited = (qemu_argv(spec, accel, console) for console in (None, 7))
+    differing = [word for word, other in zip(inherited, own, strict=True) if word != other]
+    assert [parsed(word)["fd"] for word in differing] == ["7"]
+
+
+@given(specs, accels)
 def test_no_device_brings_a_boot_rom(spec: GuestSpec, accel: str) -> None:
     models = set(NICS.values())
     nics = [parsed(word) for word in values(qemu_argv(spec, accel), "-device") if parsed(word)[""] in models]
