@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from dfbuild.cli.parser import build
-from dfbuild.errors import DfbuildError
+from dfbuild.errors import BuildFailed, DfbuildError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except DfbuildError as error:
+        if isinstance(error, BuildFailed) and error.tail:
+            print(f"{error.tail}\n(the whole log: {error.log})", file=sys.stderr)
         print(f"dfbuild: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:

@@ -27,6 +27,10 @@ class Kit(Strict):
 
     sources: tuple[str, ...]
     """All parts of the tree that are read while it is made; others are not there."""
+    headers: tuple[str, ...]
+    """Headers of the tree that the host lacks."""
+    libc: tuple[str, ...]
+    """C files of the tree's libc with functions that the host's lacks; the kit's compiler links them to all."""
     make: tuple[str, ...]
     """Compiler options for make(1), which no makefile can build yet."""
     scripts: dict[str, str]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,6 @@ OWN = Path(__file__).parent
 """Our part of it: `bin`, `include` and `lib`."""
 PACKAGES = ("gcc-12", "gcc-12-multilib", "g++-12", "g++-12-multilib", "libc6-dev-i386", "binutils", "original-awk")
 """Debian packages that it is made of."""
-_HEADER = "include/objformat.h"
-_LIBC = ("lib/libc/gen/getobjformat.c",)
 _MAKE = "usr.bin/make"
 _HERE = ("bin", "include", "lib")
 
@@ -37,19 +35,20 @@ def recipe(release: Release, tree: Tree) -> Recipe:
     """`bin`, `include` and `lib` of the host kit."""
     build = data.of(release)
     kit = build.kit
-    parts = within.Parts(tree, build, (*build.sources, *kit.sources, _HEADER, *_LIBC, _MAKE))
+    parts = within.Parts(tree, build, (*build.sources, *kit.sources, *kit.headers, *kit.libc, _MAKE))
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         root = kitchen.directory
         for name in _HERE:
             shutil.copytree(OWN / name, root / name)
-        shutil.copyfile(tree.path / _HEADER, root / "include" / Path(_HEADER).name)
+        for header in kit.headers:
+            shutil.copyfile(tree.path / header, root / "include" / Path(header).name)
         for name, script in kit.scripts.items():
             shutil.copyfile(tree.path / script, root / "bin" / name)
             (root / "bin" / name).chmod(0o755)
         sandbox = within.sandbox(kitchen, parts, Mount(KIT, root, writable=True))
         kitchen.say("host kit: make")
-        _libc(kitchen, sandbox)
+        _libc(kitchen, sandbox, kit.libc)
         sources = sorted(path.relative_to(tree.path) for path in (tree.path / _MAKE).rglob("*.c"))
         own = [str(SRC / path) for path in sources if path.parent.name in ("make", "lst.lib")]
         compiler = ["cc", "-O", f"-I{SRC / _MAKE}", *kit.make]
@@ -81,9 +80,12 @@ def recipe(release: Release, tree: Tree) -> Recipe:
     return Recipe(StepKind.TOOLS, "host kit", inputs, make, minutes=10)
 
 
-def _libc(kitchen: Kitchen, sandbox: Sandbox) -> None:
+def _libc(kitchen: Kitchen, sandbox: Sandbox, of_tree: Sequence[str]) -> None:
     """`lib/libdfbuild.a`, which the kit's compiler links to everything."""
-    sources = [*(KIT / "lib" / path.name for path in sorted(OWN.glob("lib/*.c"))), *(SRC / name for name in _LIBC)]
+    sources = [
+        *(KIT / "lib" / path.name for path in sorted(OWN.glob("lib/*.c"))),
+        *(SRC / name for name in of_tree),
+    ]
     objects = [OBJ / f"{source.stem}.o" for source in sources]
     for source, compiled in zip(sources, objects, strict=True):
         step.run(kitchen, sandbox, ["cc", "-O", "-c", source, "-o", compiled], "libc")
