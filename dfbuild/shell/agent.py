@@ -30,7 +30,7 @@ LOADER = (
 _AGENT = r"""
 PATH=@PATH@;export PATH;
 D=@DIRECTORY@/dfb-@NONCE@;(umask 077;mkdir $D)||exit 1;
-trap "" INT QUIT;
+trap "" INT QUIT;trap "rm -rf $D;exit" HUP TERM;
 F(){ printf "@HEAD@$1"; };
 S(){ F "$n\272\363\272\26$(($1/64))\26$(($1/8%8))\26$(($1%8))\26$2\212"; };
 T(){ LC_ALL=C tr " -~\n" "\240-\376\212"; };

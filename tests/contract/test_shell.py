@@ -17,6 +17,7 @@ from ssh_server import PROCESSES, SshServer
 from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import Cancelled, DeadlineExceeded, InfraError, UsageError
 from dfbuild.model import Cell, Login, Media
+from dfbuild.releases.schema import SerialShell as SerialData
 from dfbuild.releases.schema import Shell as ShellData
 from dfbuild.releases.schema import SshShell as SshData
 from dfbuild.shell import Answer, CopyFailed, Shell, ShellLost
@@ -39,9 +40,10 @@ class Way:
 
 def serial_way(stack: ExitStack, home: Path, shell: str, noisy: bool) -> Way:
     console = stack.enter_context(closing(PtyConsole(home, shell.split())))
+    data = ShellData(serial=SerialData(directory=str(home)))
 
     def start() -> Shell:
-        serial = SerialShell.open(console, ShellData(), Login(), Deadline.after(60))
+        serial = SerialShell.open(console, data, Login(), Deadline.after(60))
         if noisy:
             console.disturb(seed=1, foreign=FOREIGN)
         return serial

@@ -25,6 +25,7 @@ class CountingConsole(PtyConsole):
 
     def __init__(self, home: Path) -> None:
         super().__init__(home, ["dash", "-i"])
+        self.home = home
         self.typed: list[bytes] = []
 
     def send(self, data: bytes, deadline: Deadline) -> None:
@@ -38,8 +39,9 @@ def console(tmp_path: Path) -> Iterator[CountingConsole]:
         yield console
 
 
-def log_in(console: PtyConsole, data: ShellData | None = None, login: Login | None = None) -> SerialShell:
-    return SerialShell.open(console, data or ShellData(), login or Login(), Deadline.after(60))
+def log_in(console: CountingConsole, data: ShellData | None = None, login: Login | None = None) -> SerialShell:
+    data = data or ShellData(serial=SerialData(directory=str(console.home)))
+    return SerialShell.open(console, data, login or Login(), Deadline.after(60))
 
 
 def soon() -> Deadline:
@@ -124,7 +126,7 @@ def test_nothing_stays_in_the_guest(console: CountingConsole, tmp_path: Path) ->
     shell.run("echo hello; cat", soon(), stdin=b"x")
     assert len(list(place.iterdir())) == 1
     shell.close()
-    SerialShell.open(console, ShellData(), Login(), Deadline.after(60))
+    log_in(console)
     assert list(place.iterdir()) == []
 
 
