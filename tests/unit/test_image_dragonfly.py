@@ -10,9 +10,10 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from dfbuild.image import dragonfly, templates
+from dfbuild.image import dragonfly, identity, templates
 from dfbuild.image.dragonfly import Settings
 from dfbuild.image.manifest import Names, parse_log
+from dfbuild.workspace import Workspace
 
 SETTINGS = Settings(authorized_key="ssh-rsa AAAAB3Nza")
 
@@ -79,3 +80,16 @@ def test_the_suites_own_the_second_card(files: dict[str, str]) -> None:
 def test_an_unknown_name_in_a_template_is_an_error() -> None:
     with pytest.raises(jinja2.UndefinedError):
         templates.render_tree(templates.images("dragonfly") / "root", {"hostname": "dfly"})
+
+
+def test_keys_of_the_time(tmp_path: Path) -> None:
+    """OpenSSH 3 reads RSA keys in OpenSSL's own format, and paramiko the same."""
+    import paramiko
+
+    made = identity.ensure(Workspace(tmp_path), "old", identity.Kind.RSA)
+    assert made.host_key.read_bytes().startswith(b"-----BEGIN RSA PRIVATE KEY-----\n")
+    assert made.host_key.stat().st_mode & 0o777 == 0o600
+    kind, data = made.client_public.split()
+    key = paramiko.RSAKey.from_private_key_file(str(made.client_key))
+    assert (kind, data) == ("ssh-rsa", key.get_base64())
+    assert identity.ensure(Workspace(tmp_path), "old", identity.Kind.RSA) == made
