@@ -5,19 +5,16 @@ python benchmarks/bench_expand.py
 
 from __future__ import annotations
 
-import gc
 import itertools
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
+
+from timing import median_seconds
 
 from dfbuild.config import load
 from dfbuild.matrix.expand import expand, select
 from dfbuild.model import Cell, Shape, Variant
 
-ROUNDS = 5
 TOOLCHAINS, PROTECTORS, KERNELS, SHAPES = 50, 2, 10, 100
 FILTER = "toolchain=gcc-1*,gcc-2* and not (shape=s?7 or memory<512) or id='*/k3 @ s1*' and cpus>=4"
 
@@ -73,16 +70,6 @@ def bare() -> list[Cell]:
         for t, p, k in itertools.product(range(TOOLCHAINS), ("on", "off"), range(KERNELS))
     ]
     return [Cell(variant, shape) for variant in variants for shape in shapes]
-
-
-def median_seconds(work: Callable[[], object]) -> float:
-    times = []
-    for _ in range(ROUNDS):
-        gc.collect()
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def main() -> None:

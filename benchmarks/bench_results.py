@@ -8,16 +8,15 @@ set against reading just the two nights' rows with bare sqlite3, and against the
 
 from __future__ import annotations
 
-import gc
 import platform
 import random
 import sqlite3
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from timing import median_seconds
 
 from dfbuild.model import Cell, CheckResult, Outcome, Sample, Shape, Variant, Verdict
 from dfbuild.results.compare import Comparison, compare
@@ -27,7 +26,6 @@ from dfbuild.results.store import Store
 NIGHTS, CELLS, CHECKS = 63, 16, 1000
 METRICS, VALUES = 5, 30
 RECORDED = 500
-ROUNDS = 7
 BUDGET = 0.2
 
 
@@ -72,16 +70,6 @@ def fill(path: Path) -> list[str]:
             store.finish(run)
             runs.append(run)
     return runs
-
-
-def median_seconds(work: Callable[[], object]) -> float:
-    times = []
-    for _ in range(ROUNDS):
-        gc.collect()
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def changed(path: Path, run: str, against: str) -> Comparison:
