@@ -40,13 +40,13 @@ def overlays(edits: Iterable[Edit], tree: Path, copies: Path) -> tuple[Mount, ..
     texts: dict[str, str] = {}
     for edit in edits:
         if edit.file not in texts:
-            texts[edit.file] = (tree / edit.file).read_text(encoding=_BYTES)
+            texts[edit.file] = (tree / edit.file).read_bytes().decode(_BYTES)
         texts[edit.file] = apply(texts[edit.file], edit)
     mounts = []
     for name, text in texts.items():
         copy = copies / name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(text, encoding=_BYTES)
+        copy.write_bytes(text.encode(_BYTES))
         copy.chmod((tree / name).stat().st_mode & 0o777)
         mounts.append(Mount(SRC / name, copy))
     return tuple(mounts)

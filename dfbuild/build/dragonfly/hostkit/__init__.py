@@ -45,7 +45,8 @@ def recipe(release: Release, tree: Tree) -> Recipe:
             shutil.copyfile(tree.path / header, root / "include" / Path(header).name)
         for name, script in kit.scripts.items():
             shutil.copyfile(tree.path / script, root / "bin" / name)
-            (root / "bin" / name).chmod(0o755)
+        for path in (root / "bin").iterdir():
+            path.chmod(0o755)
         sandbox = within.sandbox(kitchen, parts, Mount(KIT, root, writable=True))
         kitchen.say("host kit: make")
         _libc(kitchen, sandbox, kit.libc)

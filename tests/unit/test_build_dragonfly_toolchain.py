@@ -1,0 +1,115 @@
+"""Prefixes that work wherever they lie, and toolchains side by side."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dfbuild import releases
+from dfbuild.build.dragonfly import data, toolchain, within
+from dfbuild.build.dragonfly.layout import KIT, SRC, TOOLS, environment
+from dfbuild.build.recipe import Artefact
+from dfbuild.errors import BuildFailed, UsageError
+from dfbuild.model import StepKind
+from dfbuild.sandbox import Mount
+from dfbuild.source import Tree
+from dfbuild.source.hashes import Hashes
+
+
+def program(path: Path, text: str = '#!/bin/sh\nprintf "%s\\n" "$0" "$@"\n') -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def prefix(path: Path) -> Path:
+    for name in ("cc", "c++", "cpp", "cc1", "gcov"):
+        program(path / "usr/libexec/gcc34" / name)
+    for name in ("as", "ld"):
+        program(path / "usr/libexec/binutils215/elf" / name)
+    program(path / "usr/bin/objformat")
+    return path
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "$(odd)"])
+def test_wrappers_find_their_parts_wherever_the_prefix_lies(tmp_path: Path, name: str) -> None:
+    first = prefix(tmp_path / "first")
+    toolchain.wrap(first, "gcc34", "binutils215")
+    moved = first.rename(tmp_path / name)
+    assert sorted(p.name for p in (moved / "bin").iterdir()) == ["as", "c++", "cc", "cpp", "gcov", "ld"]
+    said = subprocess.run([moved / "bin/cc", "-c", "a b.c"], capture_output=True, text=True, check=True).stdout
+    driver, compilers, tools, *rest = said.splitlines()
+    assert os.path.realpath(driver) == str(moved.resolve() / "usr/libexec/gcc34/cc")
+    assert Path(compilers.removeprefix("-B")).samefile(moved / "usr/libexec/gcc34")
+    assert Path(tools.removeprefix("-B")).samefile(moved / "usr/libexec/binutils215/elf")
+    assert rest == ["-c", "a b.c"]
+    environment = {**os.environ, "PATH": f"{moved / 'bin'}:{os.environ['PATH']}"}
+    assert subprocess.run(["as"], env=environment, capture_output=True, check=True).returncode == 0
+
+
+def test_toolchains_lie_side_by_side(tmp_path: Path) -> None:
+    both = []
+    for name, parts in {"gcc2": ("gcc2", "binutils212"), "gcc34": ("gcc34", "binutils215")}.items():
+        root = tmp_path / name
+        for part in parts:
+            program(root / "usr/libexec" / part / "x")
+        program(root / "usr/bin/objformat")
+        both.append(Artefact(StepKind.TOOLCHAIN, name, name, root))
+    mounts = {str(mount.inside.relative_to(TOOLS)): mount.outside for mount in toolchain.mounts(both)}
+    assert sorted(mounts) == [
+        "usr/bin", "usr/libexec/binutils212", "usr/libexec/binutils215", "usr/libexec/gcc2", "usr/libexec/gcc34",
+    ]  # fmt: skip
+    assert mounts["usr/libexec/gcc34"] == tmp_path / "gcc34/usr/libexec/gcc34"
+
+
+def test_parts_are_mounted_once_and_nothing_else() -> None:
+    assert within.outermost(["b/c", "a", "b", "a/x/y", "b-c", "ab"]) == ["a", "ab", "b", "b-c"]
+    assert within.outermost([]) == []
+
+
+def test_the_environment_is_the_same_everywhere() -> None:
+    host, cross = environment(7), environment(7, "gcc34")
+    assert host["PATH"].split(":")[0] == str(KIT / "bin")
+    assert "CCVER" not in host
+    assert cross["PATH"].split(":")[:2] == [str(TOOLS / "usr/bin"), str(KIT / "bin")]
+    assert cross["NXENV"] == host["NXENV"]
+    assert str(TOOLS) not in cross["NXENV"]
+
+
+def fake(path: Path, parts: tuple[str, ...]) -> Tree:
+    for part in parts:
+        (path / part).mkdir(parents=True, exist_ok=True)
+        (path / part / "Makefile").write_text(part)
+    return Tree(path, "1.2", Hashes(path, path / ".memory"))
+
+
+def test_keys_follow_the_parts_and_their_edits(tmp_path: Path) -> None:
+    build = data.of(releases.load("1.2")).model_copy(update={"edits": ()})
+    tree = fake(tmp_path, ("share/mk", "bin/ls", "bin/cat"))
+    parts = within.Parts(tree, build, ("share/mk", "bin/ls"))
+    before = parts.inputs()
+    (tmp_path / "bin/cat/Makefile").write_text("other")
+    assert parts.inputs() == before
+    (tmp_path / "bin/ls/Makefile").write_text("other")
+    assert parts.inputs() != before
+    change = data.Edit(file="bin/ls/Makefile", find="other", put="another", reason="a test")
+    edited = within.Parts(tree, build.model_copy(update={"edits": (change,)}), parts.names)
+    assert edited.inputs() != parts.inputs()
+    mounts = edited.mounts(tmp_path / "copies")
+    assert mounts[0] == Mount(SRC)
+    assert [str(mount.inside) for mount in mounts[1:]] == [
+        "/usr/src/bin/ls", "/usr/src/share/mk", "/usr/src/bin/ls/Makefile",
+    ]  # fmt: skip
+
+
+def test_a_compiler_that_the_release_has_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no compiler 'gcc3'"):
+        toolchain.recipe(releases.load("1.2"), fake(tmp_path, ()), "gcc3")
+
+
+def test_a_tree_without_its_parts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises((UsageError, BuildFailed), match="has no "):
+        toolchain.recipe(releases.load("1.2"), fake(tmp_path, ("share/mk",)), "gcc34")

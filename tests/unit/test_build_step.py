@@ -1,0 +1,67 @@
+"""One command of a build step: logged, watched for banners, ended with its deadline."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dfbuild.build import step
+from dfbuild.build.recipe import Kitchen
+from dfbuild.deadline import Deadline
+from dfbuild.errors import BuildFailed, DeadlineExceeded
+from dfbuild.sandbox import Sandbox
+from dfbuild.workspace import Workspace
+
+BANNER = re.compile(rb"===> *(.*\S)")
+
+
+def kitchen(tmp_path: Path, said: list[str], seconds: float = 60) -> Kitchen:
+    directory = tmp_path / "kitchen"
+    directory.mkdir()
+    return Kitchen(
+        directory=directory,
+        needs=(),
+        workspace=Workspace(tmp_path),
+        deadline=Deadline.after(seconds, what="the step"),
+        log=tmp_path / "logs" / "step.log",
+        say=said.append,
+    )
+
+
+def sh(place: Kitchen, script: str, banner: re.Pattern[bytes] | None = BANNER) -> None:
+    place.log.parent.mkdir(exist_ok=True)
+    step.run(place, Sandbox(writable=(place.directory,)), ["sh", "-c", script], "bin/part", banner)
+
+
+def test_banners_are_progress_and_everything_is_logged(tmp_path: Path) -> None:
+    said: list[str] = []
+    place = kitchen(tmp_path, said)
+    sh(place, r"printf '===> one \nno ===> banner\n==='; sleep 0.1; printf '> two\377\n===>\nlast'; echo error >&2")
+    assert said == ["one", "two�"]
+    log = (tmp_path / "logs" / "bin-part.log").read_bytes()
+    assert log.startswith(b"$ sh -c ")
+    assert log.endswith(b"===> one \nno ===> banner\n===> two\xff\n===>\nlasterror\n")
+
+
+@pytest.mark.parametrize("banner", [BANNER, None])
+def test_a_failure_has_its_component_and_last_lines(tmp_path: Path, banner: re.Pattern[bytes] | None) -> None:
+    place = kitchen(tmp_path, [])
+    with pytest.raises(BuildFailed, match="status 7") as caught:
+        sh(place, "seq 1000; echo the reason; exit 7", banner)
+    assert caught.value.component == "bin/part"
+    assert caught.value.tail.endswith("1000\nthe reason")
+
+
+@pytest.mark.parametrize("banner", [BANNER, None])
+@pytest.mark.parametrize("script", ["echo x; sleep 1000", "exec >&- 2>&-; sleep 1000", "while :; do echo x; done"])
+def test_the_deadline_ends_it(tmp_path: Path, banner: re.Pattern[bytes] | None, script: str) -> None:
+    with pytest.raises(DeadlineExceeded):
+        sh(kitchen(tmp_path, [], seconds=0.5), script, banner)
+
+
+def test_lines_without_end_do_not_pile_up(tmp_path: Path) -> None:
+    said: list[str] = []
+    sh(kitchen(tmp_path, said), "head -c 5000000 /dev/zero; echo; echo '===> after'")
+    assert said == ["after"]

@@ -1,0 +1,150 @@
+"""Source trees: which release they are, hashes of their parts, and revisions out of repositories."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dfbuild import releases
+from dfbuild.deadline import Deadline
+from dfbuild.errors import UsageError
+from dfbuild.source import detect, open_tree
+from dfbuild.source.hashes import Hashes
+from dfbuild.workspace import Workspace
+
+PARAM = "sys/sys/param.h"
+
+
+def tree(path: Path, version: int = 120006) -> Path:
+    (path / PARAM).parent.mkdir(parents=True)
+    (path / PARAM).write_text(f"#undef X\n#define __DragonFly_version {version}\t/* \xe9 */\n", encoding="latin-1")
+    (path / "bin").mkdir()
+    (path / "bin/one").write_text("1")
+    return path
+
+
+def git(directory: Path, *words: str) -> str:
+    argv = ["git", "-c", "user.name=n", "-c", "user.email=e@x", "-c", "init.defaultBranch=main", *words]
+    return subprocess.run(argv, cwd=directory, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "work")
+
+
+@pytest.fixture
+def deadline() -> Deadline:
+    return Deadline.after(60)
+
+
+@pytest.mark.parametrize(("version", "name"), [(100000, "1.0"), (120006, "1.2"), (140000, "1.4")])
+def test_releases_are_told_apart(tmp_path: Path, version: int, name: str) -> None:
+    assert detect(tree(tmp_path / "tree", version)) == name
+
+
+@given(version=st.integers(100000, 999999))
+def test_no_two_releases_claim_a_tree(version: int) -> None:
+    import re
+
+    line = f"#define __DragonFly_version {version}\n"
+    known = [releases.load(name).source for name in releases.available()]
+    claims = [s for s in known if s is not None and s.file == PARAM and re.search(s.pattern, line, re.MULTILINE)]
+    assert len(claims) <= 1
+
+
+def test_what_is_no_source_tree_is_refused_with_the_cure(
+    tmp_path: Path, workspace: Workspace, deadline: Deadline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DFBUILD_SRC", raising=False)
+    for source in (None, "", str(tmp_path), str(tmp_path / "none"), str(tree(tmp_path / "newer", 999999))):
+        with pytest.raises(UsageError) as caught:
+            open_tree(source, workspace, deadline)
+        assert "--src" in caught.value.hint
+
+
+def test_a_tree_can_be_named_by_environment_and_its_release_by_hand(
+    tmp_path: Path, workspace: Workspace, deadline: Deadline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DFBUILD_SRC", str(tree(tmp_path / "tree")))
+    assert open_tree(None, workspace, deadline).release == "1.2"
+    assert open_tree(None, workspace, deadline, release="1.4").release == "1.4"
+
+
+def test_hashes_follow_content_links_and_executable_bits_only(tmp_path: Path) -> None:
+    root = tree(tmp_path / "tree")
+    hashes = Hashes(root, tmp_path / "memory")
+    seen = [hashes.of("bin")]
+    os.utime(root / "bin/one", (5, 5))
+    (root / "bin/CVS").mkdir()
+    (root / "bin/CVS/Entries").write_text("x")
+    assert hashes.of("bin") == seen[0]
+    assert Hashes(root, tmp_path / "other").of("bin") == seen[0]
+    for change in (
+        lambda: (root / "bin/one").write_text("2"),
+        lambda: (root / "bin/one").chmod(0o755),
+        lambda: (root / "bin/two").symlink_to("one"),
+        lambda: (root / "bin/one").rename(root / "bin/three"),
+        lambda: (root / "bin/empty").mkdir(),
+    ):
+        change()
+        seen.append(hashes.of("bin"))
+    assert len(set(seen)) == len(seen)
+    assert hashes.of(PARAM) != hashes.of("bin")
+
+
+def test_hashes_are_remembered_and_a_spoilt_memory_is_not_believed(tmp_path: Path) -> None:
+    root, memory = tree(tmp_path / "tree"), tmp_path / "memory"
+    whole = Hashes(root, memory).of("bin")
+    written = memory.stat().st_mtime_ns
+    assert Hashes(root, memory).of("bin") == whole
+    assert memory.stat().st_mtime_ns == written
+    for text in ("", "[]", "{", '{"bin/one": 7}', '{"bin/one": []}', '{"bin/one": [1, 2, 3, 4, "x"]}'):
+        memory.write_text(text)
+        assert Hashes(root, memory).of("bin") == whole
+
+
+def test_a_missing_part_is_the_users_mistake(tmp_path: Path, workspace: Workspace, deadline: Deadline) -> None:
+    opened = open_tree(str(tree(tmp_path / "tree")), workspace, deadline)
+    assert opened.hash_of(["bin", PARAM]) == opened.hash_of([PARAM, "bin", "bin"])
+    with pytest.raises(UsageError, match="no sbin/init"):
+        opened.hash_of(["bin", "sbin/init"])
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_revisions_come_out_of_repositories(
+    tmp_path: Path, workspace: Workspace, deadline: Deadline, bare: bool
+) -> None:
+    repository = tree(tmp_path / "tree")
+    git(repository, "init", "-q")
+    for number in (1, 2):
+        (repository / "bin/one").write_text(str(number))
+        git(repository, "add", "-A")
+        git(repository, "commit", "-q", "-m", str(number))
+    git(repository, "tag", "first", "HEAD~1")
+    if bare:
+        git(tmp_path, "clone", "-q", "--bare", str(repository), "bare.git")
+        repository = tmp_path / "bare.git"
+    index = {path: path.stat().st_mtime_ns for path in repository.rglob("*")}
+    first = open_tree(str(repository), workspace, deadline, rev="first")
+    assert (first.path / "bin/one").read_text() == "1"
+    assert first.release == "1.2"
+    assert first.path.is_relative_to(workspace.root)
+    assert open_tree(str(repository), workspace, deadline, rev="HEAD~1").path == first.path
+    assert (open_tree(str(repository), workspace, deadline, rev="main").path / "bin/one").read_text() == "2"
+    assert {path: path.stat().st_mtime_ns for path in repository.rglob("*")} == index
+    for wrong in ("none-such", "--output=x", "first:bin/one"):
+        with pytest.raises(UsageError, match="has no revision"):
+            open_tree(str(repository), workspace, deadline, rev=wrong)
+
+
+def test_a_directory_that_is_no_repository_has_no_revisions(
+    tmp_path: Path, workspace: Workspace, deadline: Deadline
+) -> None:
+    with pytest.raises(UsageError, match="has no revision"):
+        open_tree(str(tree(tmp_path / "tree")), workspace, deadline, rev="main")
