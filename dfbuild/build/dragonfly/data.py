@@ -62,6 +62,14 @@ class Compiler(Strict):
     """It protects stacks when asked (`-fstack-protector`), unless asked not to, or has no such option."""
 
 
+class Image(Strict):
+    """The guest's disk, in MiB."""
+
+    root: int = Field(default=768, ge=32, le=1900)
+    """The root file system, everything but swap in it. makefs writes none of 2 GB."""
+    swap: int = Field(default=128, ge=0)
+
+
 class Build(Strict):
     """Table `[build]`."""
 
@@ -73,6 +81,7 @@ class Build(Strict):
     binutils: dict[Name, Binutils]
     compilers: dict[Name, Compiler]
     edits: tuple[Edit, ...] = ()
+    image: Image = Image()
     epoch: int = 0
     """Seconds since 1970 that whatever wants a date gets."""
 

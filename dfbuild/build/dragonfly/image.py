@@ -1,0 +1,167 @@
+"""The disk of a DragonFly guest: parts laid over one another, what makes it a guest of ours, boot blocks, qcow2.
+
+A *part* is an artefact with a directory `root/`, as it lies at `/` in the guest, and where needed `install.mtree`,
+the log of owners, modes and flags that its installation would have set as root (`image.manifest.parse_log`). World,
+kernel and the suites' programs are parts; of what several have the last one's counts. Out of the whole come:
+
+- `/etc/master.passwd` and `/etc/group`: the numbers of the users and groups that the logs name;
+- `/dev/MAKEDEV`: the device nodes;
+- `/boot/mbr`, `/boot/boot1`, `/boot/boot2`: the blocks outside of the file system.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dfbuild.build import step
+from dfbuild.build.dragonfly import data
+from dfbuild.build.recipe import Kitchen, Recipe
+from dfbuild.errors import BuildFailed
+from dfbuild.image import devices, disk, dragonfly, inodes, manifest, ufs
+from dfbuild.image.disk import BootBlocks, Layout
+from dfbuild.image.identity import Identity
+from dfbuild.image.manifest import Names
+from dfbuild.image.templates import images
+from dfbuild.model import StepKind
+from dfbuild.releases import Release
+from dfbuild.sandbox import Sandbox
+
+DISK = "disk.qcow2"
+ROOT, LOG = "root", "install.mtree"
+"""Of a part."""
+
+_HOST_KEY = "etc/ssh/ssh_host_rsa_key"
+
+
+def recipe(release: Release, name: str, parts: Sequence[Recipe], identity: Identity) -> Recipe:
+    """`disk.qcow2` of `parts`, into which `identity`'s client may log in as root."""
+    sizes = data.of(release).image
+    epoch = data.of(release).epoch
+    layout = Layout.plan(sizes.root, sizes.swap)
+    settings = dragonfly.Settings(authorized_key=identity.client_public, swap="ad0s1b" if sizes.swap else "")
+    files = {**dragonfly.files(settings), f"{_HOST_KEY}.pub": f"{identity.host_public}\n".encode()}
+    first = images("dragonfly") / "busmaster.S"
+
+    def make(kitchen: Kitchen) -> Mapping[str, Any]:
+        work = kitchen.directory
+        tree, image, raw = work / "tree", work / "root.ufs", work / "disk.raw"
+
+        def run(argv: Sequence[str | Path], environment: Mapping[str, str]) -> str:
+            log = step.component_log(kitchen, str(argv[0]))
+            sandbox = Sandbox(writable=(work,), environment={**environment, "TMPDIR": str(work)})
+            step.run(kitchen, sandbox, argv, str(argv[0]))
+            return log.read_text(errors="replace").partition("\n")[2]
+
+        kitchen.say("laying out the root file system")
+        logs = [lay(need.path, tree) for need in kitchen.needs]
+        for path, content in {**files, _HOST_KEY: identity.host_key.read_bytes()}.items():
+            replace(tree / path, content)
+        names = _names(tree)
+        told = manifest.parse_log("\n".join([*logs, dragonfly.log()]), names)
+        nodes = work / "dev"
+        nodes.mkdir()
+        devices.make(_read(tree, "dev/MAKEDEV").decode(), nodes, run)
+        entries = {**manifest.scan(tree, told), **devices.entries(nodes, names)}
+
+        kitchen.say(f"writing {len(entries)} files")
+        ufs.make(tree, manifest.manifest(entries, epoch), image, size=layout.root_bytes, epoch=epoch, run=run)
+        inodes.finish(image, entries)
+        disk.assemble(first, work / "first", run)
+        blocks = BootBlocks(
+            first=(work / "first").read_bytes(),
+            mbr=_read(tree, "boot/mbr"),
+            slice=_read(tree, "boot/boot1") + _read(tree, "boot/boot2"),
+        )
+        disk.write(layout, blocks, image, raw)
+        facts = {"files": len(entries), "sha256": _digest(raw)}
+        disk.convert(raw, work / DISK, run)
+        (work / DISK).chmod(0o600)  # the host's private key is in it
+        _remove(work)
+        return facts
+
+    inputs = {
+        "release": release.name,
+        "layout": [layout.slice.start, layout.slice.size, layout.root.size, layout.swap.size if layout.swap else 0],
+        "epoch": epoch,
+        "files": {path: hashlib.sha256(content).hexdigest() for path, content in files.items()},
+        "first": hashlib.sha256(first.read_bytes()).hexdigest(),
+        "log": dragonfly.log(),
+        "form": 1,
+    }
+    return Recipe(StepKind.IMAGE, name, inputs, make, needs=tuple(parts), minutes=15)
+
+
+def lay(part: Path, tree: Path) -> str:
+    """Lay a part over `tree`, by hard links, and return its log. What is there under a name already goes.
+
+    Raises `BuildFailed` for a part without `root/`, or with a directory where another one has a file.
+    """
+    root = part / ROOT
+    if not root.is_dir():
+        raise BuildFailed(f"nothing to install in {part}", component="image")
+    tree.mkdir(exist_ok=True)
+    for directory, names, files in os.walk(root):
+        here = tree / Path(directory).relative_to(root)
+        for name in names:
+            source, target = Path(directory, name), here / name
+            if source.is_symlink():
+                _link(source, target)
+            elif target.is_symlink() or (target.exists() and not target.is_dir()):
+                raise BuildFailed(f"{target.relative_to(tree)} is a file and a directory", component="image")
+            else:
+                target.mkdir(exist_ok=True)
+        for name in files:
+            _link(Path(directory, name), here / name)
+    log = part / LOG
+    return log.read_text(encoding="utf-8", errors="surrogateescape") if log.is_file() else ""
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file anew: what was there may be a part's own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+    path.chmod(0o644)
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.is_dir() and not target.is_symlink():
+        raise BuildFailed(f"{target} is a directory and a file", component="image")
+    target.unlink(missing_ok=True)
+    os.link(source, target, follow_symlinks=False)
+
+
+def _names(tree: Path) -> Names:
+    return Names.parse(_read(tree, "etc/master.passwd").decode(), _read(tree, "etc/group").decode())
+
+
+def _read(tree: Path, name: str) -> bytes:
+    try:
+        return (tree / name).read_bytes()
+    except OSError as error:
+        raise BuildFailed(f"no part of the image has /{name}", component="image") from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove(work: Path) -> None:
+    """Everything but the disk, read-only directories included."""
+    for directory, _, _ in os.walk(work):
+        Path(directory).chmod(0o755)
+    for directory, names, files in os.walk(work, topdown=False):
+        for name in names:
+            path = Path(directory, name)
+            if path.is_symlink():
+                path.unlink()
+            else:
+                path.rmdir()
+        for name in files:
+            if (path := Path(directory, name)) != work / DISK:
+                path.unlink()
