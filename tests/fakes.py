@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import threading
-from pathlib import Path
+import weakref
 
 from dfbuild.deadline import Deadline
 from dfbuild.errors import InfraError
 from dfbuild.guest.protocol import Exit, GuestSpec, State, WireEnds
 from dfbuild.model import Media, Shape
+from dfbuild.workspace import runtime_directory
 
 
 class FakeGuest:
@@ -19,7 +21,9 @@ class FakeGuest:
     `script` is printed as soon as it is powered on. `calls` are the names of the methods that were used.
     """
 
-    def __init__(self, directory: Path, script: bytes = b"", *, name: str = "fake", accel: str = "kvm") -> None:
+    def __init__(self, script: bytes = b"", *, name: str = "fake", accel: str = "kvm") -> None:
+        directory = runtime_directory("t")
+        weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
         self.spec = GuestSpec(name=name, shape=Shape("up"), media=Media(), directory=directory)
         self.accel = accel
         self.pid = 4242

@@ -36,6 +36,7 @@ from dfbuild.workspace import Workspace, runtime_directory
 
 HOLDER_LOG = "holder.log"
 _LOCK = "lock"
+_RUNTIME = "k"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _FOREVER = 1e9
 # `struct flock` of fcntl(2). Open file description locks, because they can be asked about without being taken.
@@ -97,7 +98,7 @@ def up(
         with holder.stdin, holder.stdout:
             holder.stdin.write(dump(order))
             holder.stdin.close()
-            _listen(holder.stdout.fileno(), deadline, say)
+            _listen(holder.stdout.fileno(), deadline, say, directory / HOLDER_LOG)
     except BaseException:
         _dismiss(holder)
         raise
@@ -109,8 +110,7 @@ def find(workspace: Workspace, name: str) -> Manifest:
     directory = _directory(workspace, name)
     manifest = directory / MANIFEST
     if not _held(directory):
-        # A holder that was killed could not remove it.
-        manifest.unlink(missing_ok=True)
+        _clean_up(manifest)
     if not manifest.exists():
         others = ", ".join(names(workspace))
         raise UsageError(
@@ -165,6 +165,16 @@ def hold(order: Order, guest: Guest, cancel: Cancel, report: Callable[[Progress]
             Deadline.after(_FOREVER, cancel=cancel).wait(console.changed, lambda: console.closed)
 
 
+def _clean_up(manifest: Path) -> None:
+    """Remove what a killed holder left: its manifest, and its guest's sockets and overlays."""
+    with contextlib.suppress(FileNotFoundError, InfraError):
+        runtime = parse_manifest(manifest.read_bytes()).control.parent
+        # Nothing is removed on the word of a file that does not look like what `main` made.
+        if runtime.name.startswith(f"dfb-{_RUNTIME}-") and runtime.stat().st_uid == os.geteuid():
+            shutil.rmtree(runtime, ignore_errors=True)
+    manifest.unlink(missing_ok=True)
+
+
 def _directory(workspace: Workspace, name: str) -> Path:
     if not _NAME.fullmatch(name):
         raise UsageError(
@@ -193,14 +203,14 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def _listen(pipe: int, deadline: Deadline, say: Callable[[str], None]) -> None:
+def _listen(pipe: int, deadline: Deadline, say: Callable[[str], None], log: Path) -> None:
     """Take in a holder's progress until the guest is up; raises its problem."""
     pending = b""
     while True:
         deadline.select(pipe, what="the guest to come up")
         data = os.read(pipe, 65536)
         if not data:
-            raise InfraError("the guest's holder ended before the guest was up", hint=f"its log: {HOLDER_LOG}")
+            raise InfraError("the guest's holder ended before the guest was up", hint=f"its log is {log}")
         *lines, pending = (pending + data).split(b"\n")
         for line in lines:
             progress = parse(Progress, line)
@@ -238,7 +248,7 @@ def main() -> int:
             os.close(out)
 
     workspace = Workspace(order.workspace)
-    runtime = runtime_directory("k")
+    runtime = runtime_directory(_RUNTIME)
     try:
         with _locked(_directory(workspace, order.name)):
             deadline = Deadline.after(order.seconds, what=f"guest {order.name!r}", cancel=cancel)

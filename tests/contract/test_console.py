@@ -16,7 +16,6 @@ from dfbuild.errors import Cancelled, DeadlineExceeded, GuestCrashed
 from dfbuild.model import Cell, Shape, Variant
 from dfbuild.releases import load
 from dfbuild.session import attach, boot
-from dfbuild.workspace import runtime_directory
 
 UP = b"[    0.000000] Linux version 6.1\r\n\r\nreference login: "
 PANIC = b"\r\n[   12.345678] Kernel panic - not syncing: Fatal exception\r\nand more\r\n"
@@ -31,7 +30,7 @@ class Case:
 
 @pytest.fixture(params=["held", "attached"])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
-    guest = FakeGuest(runtime_directory("t"), UP)
+    guest = FakeGuest(UP)
     with boot(guest, load("reference"), CELL, tmp_path / "run", soon()) as held:
         if request.param == "held":
             yield Case(held.console, guest)

@@ -17,7 +17,6 @@ from dfbuild.model import Cell, Shape, StageReached, Variant, Verdict
 from dfbuild.releases import Release, load
 from dfbuild.session import boot
 from dfbuild.session.messages import parse_manifest
-from dfbuild.workspace import runtime_directory
 
 KERNEL = b"[    0.000000] Linux version 6.1\r\n"
 LOGIN = b"\r\nreference login: "
@@ -42,7 +41,7 @@ def quick(*, kernel: float = 10.0, login: float = 10.0, silence: float = 10.0, f
 
 @pytest.fixture
 def guest() -> Iterator[FakeGuest]:
-    guest = FakeGuest(runtime_directory("t"))
+    guest = FakeGuest()
     yield guest
     guest.end()
 

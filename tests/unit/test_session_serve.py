@@ -22,7 +22,6 @@ from dfbuild.releases import load
 from dfbuild.session import HeldSession, attach, boot
 from dfbuild.session import serve as serving
 from dfbuild.session.messages import Reply, Request, dump, error_of, parse, problem_of
-from dfbuild.workspace import runtime_directory
 
 UP = b"[    0.000000] Linux version 6.1\r\n\r\nreference login: "
 CELL = Cell(Variant("reference", "gcc-12", "on", "smp"), Shape("up"))
@@ -34,7 +33,7 @@ def soon(seconds: float = 20.0) -> Deadline:
 
 @pytest.fixture
 def guest() -> FakeGuest:
-    return FakeGuest(runtime_directory("t"), UP)
+    return FakeGuest(UP)
 
 
 @pytest.fixture
