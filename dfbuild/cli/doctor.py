@@ -40,8 +40,10 @@ class Finding:
 
 def programs(host: Mapping[str, Any]) -> Iterator[Finding]:
     """Programs and files of the host's packages."""
+    # The sandbox has the administrator's directories on its PATH; a user's own often has not.
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     for program in host["programs"]:
-        where = shutil.which(program["name"])
+        where = shutil.which(program["name"], path=path)
         yield Finding(
             program["name"],
             where is not None,
