@@ -47,11 +47,14 @@ def boot(
     monitor = Monitor(release.console.crashes)
     power_on = time.monotonic()
     stream = guest.start(deadline)
-    factor = release.console.emulation_factor if guest.accel == "tcg" else 1.0
-    tracker = BootTracker(release.console.stages, silence=release.console.silence, power_on=power_on, factor=factor)
-    console = ConsoleReader(stream, directory / CONSOLE_LOG, monitor, power_on=power_on, tracker=tracker)
-    console.start()
+    console = None
     try:
+        factor = release.console.emulation_factor if guest.accel == "tcg" else 1.0
+        tracker = BootTracker(
+            release.console.stages, silence=release.console.silence, power_on=power_on, factor=factor
+        )
+        console = ConsoleReader(stream, directory / CONSOLE_LOG, monitor, power_on=power_on, tracker=tracker)
+        console.start()
         _follow(guest, console, tracker, directory, deadline, on_stage or (lambda _: None))
         return HeldSession(guest, console, _manifest(guest, cell, release, console, deadline), tracker.reached)
     except BaseException:

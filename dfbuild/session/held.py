@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dfbuild.console.reader import ConsoleReader
 from dfbuild.deadline import Deadline
-from dfbuild.errors import DfbuildError
+from dfbuild.errors import DfbuildError, InfraError
 from dfbuild.guest.protocol import Exit, Guest
 from dfbuild.model import CrashReport, StageReached
 from dfbuild.session.messages import dump_manifest
@@ -40,7 +40,11 @@ class HeldSession:
         self._exit: Exit | None = None
         self._server = ControlServer(manifest.control, self, console)
         self._server.start()
-        atomic_write(self.manifest_path, dump_manifest(manifest))
+        try:
+            atomic_write(self.manifest_path, dump_manifest(manifest))
+        except OSError as error:
+            self._server.close()
+            raise InfraError(f"cannot write {self.manifest_path}: {error.strerror}") from error
 
     @property
     def manifest_path(self) -> Path:
@@ -102,10 +106,11 @@ class HeldSession:
         self.close()
 
 
-def end(guest: Guest, console: ConsoleReader) -> Exit | None:
+def end(guest: Guest, console: ConsoleReader | None) -> Exit | None:
     """End a guest that did not come up, and its console. Its own error must not hide the one that led here."""
     how = None
     with contextlib.suppress(DfbuildError):
         how = guest.stop(Deadline.after(END_SECONDS, what="the guest's end"))
-    console.close()
+    if console is not None:
+        console.close()
     return how

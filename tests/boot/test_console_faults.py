@@ -106,7 +106,7 @@ def failed_boot(
 @pytest.mark.parametrize(
     ("fault", "title"),
     [
-        ("panic", "BUG: kernel NULL pointer dereference|panic: sysrq triggered crash"),
+        ("panic", "panic: sysrq triggered crash"),
         ("init-exit", "init died, exit code 0x00000100"),
     ],
 )
@@ -114,7 +114,7 @@ def test_a_dying_kernel(faulty: Faulty, workspace: Workspace, tmp_path: Path, fa
     error, seconds = failed_boot(faulty, fault, load("reference"), workspace, tmp_path)
     assert isinstance(error, GuestCrashed)
     assert error.verdict is Verdict.PANIC
-    assert error.report.title in title.split("|")
+    assert error.report.title == title
     log = tmp_path / "console.log"
     assert seconds - Times(log).at(error.report.offset).seconds < VERDICT_WITHIN
     transcript = log.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,57 +11,79 @@ import pytest
 from dfbuild.console.monitor import Monitor
 from dfbuild.console.stages import BootTracker
 from dfbuild.console.transcript import render
+from dfbuild.releases import load
 from dfbuild.releases.schema import Crash, Stage
 
-RECORDED = Path(__file__).parents[1] / "recorded" / "dragonfly"
-DATA = tomllib.loads((RECORDED / "console.toml").read_text())
-CRASHES = [Crash.model_validate(crash) for crash in DATA["crashes"]]
-STAGES = [Stage.model_validate(stage) for stage in DATA["stages"]]
+RECORDED = Path(__file__).parents[1] / "recorded"
+DRAGONFLY = tomllib.loads((RECORDED / "dragonfly" / "console.toml").read_text())
+
+KNOWLEDGE: dict[str, tuple[Sequence[Stage], Sequence[Crash]]] = {
+    "dragonfly": (
+        [Stage.model_validate(stage) for stage in DRAGONFLY["stages"]],
+        [Crash.model_validate(crash) for crash in DRAGONFLY["crashes"]],
+    ),
+    "reference": (load("reference").console.stages, load("reference").console.crashes),
+}
 
 LOGS = {
-    "1.0-i386-up.log": ("kernel root shell", None),
-    "1.2-i386-native-buildworld-unfinished.log": ("kernel root shell", None),
-    "1.2-i386-own-loader.log": ("kernel root shell", None),
-    "1.2-i386-smp-disk-read-timeouts.log": ("kernel root shell", None),
-    "1.2-i386-smp2-single-user-commands.log": ("kernel root shell", None),
-    "1.2-i386-up-mountroot-prompt.log": ("kernel", ("BOOT_FAIL", "no root file system")),
-    "5.9-x86_64-disk-boot.log": ("kernel root shell", None),
-    "5.9-x86_64-disk-install.log": ("kernel root shell", None),
-    "5.9-x86_64-panic-early-ddb.log": ("kernel", ("PANIC", "panic: zone: invalid zone")),
-    "5.9-x86_64-smp2-multi-user.log": ("kernel root shell", None),
-    "5.9-x86_64-smp2-single-user.log": ("kernel root shell", None),
-    "5.9-x86_64-vtnet-hang.log": ("kernel root", None),
+    "dragonfly/1.0-i386-up.log": ("kernel root shell", None),
+    "dragonfly/1.2-i386-native-buildworld-unfinished.log": ("kernel root shell", None),
+    "dragonfly/1.2-i386-own-loader.log": ("kernel root shell", None),
+    "dragonfly/1.2-i386-smp-disk-read-timeouts.log": ("kernel root shell", None),
+    "dragonfly/1.2-i386-smp2-single-user-commands.log": ("kernel root shell", None),
+    "dragonfly/1.2-i386-up-mountroot-prompt.log": ("kernel", ("BOOT_FAIL", "no root file system")),
+    "dragonfly/5.9-x86_64-disk-boot.log": ("kernel root shell", None),
+    "dragonfly/5.9-x86_64-disk-install.log": ("kernel root shell", None),
+    "dragonfly/5.9-x86_64-panic-early-ddb.log": ("kernel", ("PANIC", "panic: zone: invalid zone")),
+    "dragonfly/5.9-x86_64-smp2-multi-user.log": ("kernel root shell", None),
+    "dragonfly/5.9-x86_64-smp2-single-user.log": ("kernel root shell", None),
+    "dragonfly/5.9-x86_64-vtnet-hang.log": ("kernel root", None),
+    "reference/smp2-user-commands-then-panic.log": ("kernel login", ("PANIC", "panic: sysrq triggered crash")),
+    "reference/up-hang.log": ("kernel", None),
+    "reference/up-init-exit.log": ("kernel", ("PANIC", "init died, exit code 0x00000100")),
+    "reference/up-panic.log": ("kernel", ("PANIC", "panic: sysrq triggered crash")),
 }
 
 
 def test_every_transcript_is_judged() -> None:
-    assert {path.name for path in RECORDED.glob("*.log")} == set(LOGS)
+    assert {str(log.relative_to(RECORDED)) for kind in KNOWLEDGE for log in RECORDED.glob(f"{kind}/*.log")} == set(
+        LOGS
+    )
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 65536])
 @pytest.mark.parametrize("name", LOGS)
-def test_dragonfly(name: str, chunk: int) -> None:
-    stages, crash = LOGS[name]
+def test_verdicts(name: str, chunk: int) -> None:
+    expected_stages, crash = LOGS[name]
+    stages, crashes = KNOWLEDGE[name.partition("/")[0]]
     data = (RECORDED / name).read_bytes()
-    monitor = Monitor(CRASHES)
-    boot = BootTracker(STAGES, silence=60.0, power_on=0.0)
+    monitor = Monitor(crashes)
+    boot = BootTracker(stages, silence=60.0, power_on=0.0)
     report = None
     for offset in range(0, len(data), chunk):
         report = monitor.feed(data[offset : offset + chunk], offset) or report
         boot.feed(data[offset : offset + chunk], offset, 1.0)
     report = report or monitor.settle()
-    assert " ".join(stage.stage for stage in boot.reached) == stages
+    assert " ".join(stage.stage for stage in boot.reached) == expected_stages
     assert (report and (report.verdict, report.title)) == crash
     if report is not None:
         assert report.offset == 0 or data[report.offset - 1 : report.offset] == b"\n"
 
 
 def test_the_debugger_prompt_alone_is_a_crash() -> None:
-    data = (RECORDED / "5.9-x86_64-panic-early-ddb.log").read_bytes()
-    monitor = Monitor([crash for crash in CRASHES if crash.name == "debugger"])
+    data = (RECORDED / "dragonfly" / "5.9-x86_64-panic-early-ddb.log").read_bytes()
+    monitor = Monitor([crash for crash in KNOWLEDGE["dragonfly"][1] if crash.name == "debugger"])
     assert monitor.feed(data, 0) is None
     report = monitor.settle()
     assert report is not None and data[report.offset :] == b"db> "
+
+
+def test_what_a_user_prints_is_no_crash() -> None:
+    """The transcript has crash texts printed by commands ahead of the real panic."""
+    data = (RECORDED / "reference" / "smp2-user-commands-then-panic.log").read_bytes()
+    assert b"\nKernel panic - not syncing: only said so" in data
+    report = Monitor(KNOWLEDGE["reference"][1]).feed(data, 0)
+    assert report is not None and report.offset == data.index(b"[    2.765151] Kernel panic")
 
 
 @pytest.mark.parametrize("name", LOGS)

@@ -153,6 +153,22 @@ def test_a_full_disk(guest: FakeGuest, tmp_path: Path) -> None:
     assert guest.state is State.ENDED
 
 
+def test_a_transcript_that_cannot_be_made(guest: FakeGuest, tmp_path: Path) -> None:
+    (tmp_path / "console.log").mkdir()
+    with pytest.raises(InfraError, match="cannot record the console"):
+        boot(guest, quick(), CELL, tmp_path, soon())
+    assert guest.state is State.ENDED
+
+
+def test_a_manifest_that_cannot_be_written(guest: FakeGuest, tmp_path: Path) -> None:
+    (tmp_path / "guest.json").mkdir()
+    guest.script = KERNEL + LOGIN
+    with pytest.raises(InfraError, match="cannot write"):
+        boot(guest, quick(), CELL, tmp_path, soon())
+    assert guest.state is State.ENDED
+    assert not (guest.spec.directory / "control").exists()
+
+
 def test_the_callers_deadline_is_the_callers(guest: FakeGuest, tmp_path: Path) -> None:
     guest.script = KERNEL
     with pytest.raises(DeadlineExceeded, match="'login'"):
