@@ -20,6 +20,8 @@ from dfbuild.sandbox import Mount, Sandbox
 from dfbuild.source import Tree
 
 _BANNER = re.compile(rb"(?:===>|>>>) *(.*\S)")
+_QUIET = frozenset({"obj", "depend", "install"})
+"""Targets that go through the same directories as `all`, only faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +105,16 @@ def make(
     argv = ["make", "-m", str(SRC / "share/mk"), *flags, f"DIRPRFX={directory}/"]
     retried = False
     for target in targets:
+        banner = None if target in _QUIET else _BANNER
         several = ["-j", str(jobs)] if jobs > 1 and target == "all" else []
         try:
-            step.run(kitchen, inside, [*argv, *several, target], component or directory, _BANNER)
+            step.run(kitchen, inside, [*argv, *several, target], component or directory, banner)
         except BuildFailed:
             if not several:
                 raise
             kitchen.say(f"{directory}: failed with {jobs} jobs at a time, once more with one")
             retried = True
-            step.run(kitchen, inside, [*argv, target], component or directory, _BANNER)
+            step.run(kitchen, inside, [*argv, target], component or directory, banner)
     return retried
 
 
