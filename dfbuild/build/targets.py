@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 
 from dfbuild.build.recipe import Target
 from dfbuild.errors import UsageError
 from dfbuild.releases import Release
+from dfbuild.source import Tree
 
 
-def target(release: Release) -> Target:
-    """The `Target` of `release`: `Target()` of the package below `dfbuild.build` that its data names."""
+def open_none() -> Tree:
+    """For callers that have no source tree to offer."""
+    raise UsageError("no source tree is named", hint="name one with --src, or set DFBUILD_SRC")
+
+
+def target(release: Release, tree: Callable[[], Tree] = open_none) -> Target:
+    """The `Target` of `release`, made by the package below `dfbuild.build` that its data names.
+
+    Releases that are built from a source tree get the one that `tree` opens; it is not called for others.
+    """
     name = f"{__package__}.{release.target}"
     try:
         module = importlib.import_module(name)
@@ -18,9 +28,9 @@ def target(release: Release) -> Target:
         if error.name != name:
             raise
         raise UsageError(f"release {release.name!r}: there is no target {release.target!r}") from error
-    found: Target | None = getattr(module, "Target", None) and module.Target()
-    if found is None:
+    if not hasattr(module, "Target"):
         raise UsageError(
             f"release {release.name!r}: dfbuild can't build images of its target {release.target!r} yet"
         )
+    found: Target = module.Target() if release.source is None else module.Target(tree())
     return found

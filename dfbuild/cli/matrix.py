@@ -36,9 +36,11 @@ from dfbuild.matrix.schedule import host_limits
 from dfbuild.model import Cell
 from dfbuild.results.records import RunInfo, RunStatus
 from dfbuild.results.store import Store
+from dfbuild.source import Tree, open_tree
 from dfbuild.workspace import Workspace
 
 _PROBE_SECONDS = 60.0
+_EXPORT_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,20 @@ def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
     """Load the file, expand it, take the cells asked for, and plan them."""
     matrix = load(Path(arguments.config))
     expansion = narrow(select(expand(matrix), arguments.filter), arguments.cell)
-    builder = target(matrix.release)
+    builder = target(matrix.release, lambda: _tree(arguments, matrix, workspace))
     planned = plan(expansion.cells, expansion.refusals, builder, matrix.release, workspace)
     return Chosen(matrix, builder, planned, workspace)
+
+
+def _tree(arguments: argparse.Namespace, matrix: Matrix, workspace: Workspace) -> Tree:
+    """The source tree that the command line or the environment names; it must be of the matrix's release."""
+    tree = open_tree(arguments.src, workspace, Deadline.after(_EXPORT_SECONDS), rev=arguments.rev)
+    if tree.release != matrix.release.name:
+        raise UsageError(
+            f"{tree.path} is a tree of release {tree.release}, but {matrix.file} is for {matrix.release.name}",
+            hint="name another tree with --src, or another matrix file",
+        )
+    return tree
 
 
 def narrow(expansion: Expansion, ids: list[str]) -> Expansion:
@@ -181,7 +194,7 @@ def _options(arguments: argparse.Namespace) -> tuple[str, ...]:
     """What a line that repeats a part of this run has to say as well."""
     return tuple(
         word
-        for name in ("via", "work")
+        for name in ("src", "rev", "via", "work")
         if getattr(arguments, name)
         for word in (f"--{name}", str(getattr(arguments, name)))
     )

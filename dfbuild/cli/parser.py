@@ -76,6 +76,7 @@ def _matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     matrix.add_argument("--guests", type=int, metavar="N", help="guests at a time")
     matrix.add_argument("--boots", type=int, metavar="N", help="guests booting at a time")
     matrix.add_argument("--memory", type=int, metavar="MIB", help="memory for all guests together")
+    _source(matrix)
     _workspace(matrix)
     _json(matrix)
 
@@ -101,6 +102,7 @@ def _guest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     up = _command(actions, "up", "dfbuild.cli.guest:up", "build what a cell needs, boot it, keep it")
     _file(up.add_argument("config", metavar="FILE", help="matrix file (TOML)"))
     _selection(up)
+    _source(up)
     up.add_argument("--name", help="name to call it by (default: the cell's shape)")
     listing = _command(actions, "list", "dfbuild.cli.guest:listing", "list the guests that are up")
     down = _command(actions, "down", "dfbuild.cli.guest:down", "end a guest")
@@ -120,9 +122,6 @@ def _guest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--src", metavar="DIR", help="source tree or repository (default: $DFBUILD_SRC)")
     parser.add_argument("--rev", metavar="REV", default="", help="revision in the repository")
-    parser.add_argument(
-        "--release", metavar="NAME", default="", help="release it is of (default: what the tree says)"
-    )
 
 
 def _others(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -131,6 +130,9 @@ def _others(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     toolchain.add_argument("name", metavar="NAME", help="compiler by the tree's name for it: gcc2, gcc34 …")
     _source(toolchain)
+    toolchain.add_argument(
+        "--release", metavar="NAME", default="", help="release it is of (default: what the tree says)"
+    )
     _workspace(toolchain)
     _json(toolchain)
     doctor = _command(commands, "doctor", "dfbuild.cli.doctor:run", "say what is missing for which feature")
