@@ -92,7 +92,7 @@ def test_all_is_as_expected(guests: Guests, shape: Shape, via: str, tmp_path: Pa
     assert len(results) >= 28
     (connects,) = results["network/connect-storm"].samples
     assert (connects.metric, connects.unit) == ("connects", "1/s")
-    assert len(results["network/throughput-8"].samples[0].values) == 4
+    assert len(results["network/throughput-8"].samples[0].values) == 9
 
     records = [decode(record.frame) for record in read_capture(directory / "wire.pcap")]
     segments = [segment for segment in records if isinstance(segment, Segment)]
