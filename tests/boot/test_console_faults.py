@@ -211,9 +211,12 @@ def test_a_guest_that_is_kept_up(reference_media: Media, workspace: Workspace, t
         dialogue.expect(["# "], soon(60))
 
         # A holder that is killed: everybody learns of it, and its name is free again.
-        os.kill(manifest.owner, signal.SIGKILL)
+        holder = os.pidfd_open(manifest.owner)
+        signal.pidfd_send_signal(holder, signal.SIGKILL)
         with pytest.raises(ConsoleClosed):
             session.console.wait(1 << 40, soon(30))
+        soon(30).select(holder)
+        os.close(holder)
     assert keep.names(kept) == ()
     with pytest.raises(UsageError, match="no guest is up"):
         keep.find(kept, "keeper")
