@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from dfbuild.errors import UsageError
 from dfbuild.releases import Release
 from dfbuild.releases.schema import Name, Strict, Text
 
@@ -62,6 +63,61 @@ class Compiler(Strict):
     """It protects stacks when asked (`-fstack-protector`), unless asked not to, or has no such option."""
 
 
+class KitProgram(Strict):
+    """Programs of one directory of the tree, built for this host."""
+
+    names: tuple[str, ...] = ()
+    """None where others only link what is built there."""
+    headers: tuple[str, ...] = ()
+    """Headers of the tree that this program has instead of the host's."""
+
+
+class WorldKit(Strict):
+    """What the world kit takes from the tree, beyond the host kit."""
+
+    sources: tuple[str, ...]
+    """All parts of the tree that are read while it is made; others are not there."""
+    headers: dict[str, str]
+    """Header of the tree ▸ its name on this host."""
+    libc: tuple[str, ...]
+    """C files of the tree's libc with functions that the host's lacks."""
+    libraries: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """As in `Kit`."""
+    empty: tuple[str, ...] = ()
+    """Libraries that programs name and do not need."""
+    programs: dict[str, KitProgram]
+    """Directory of the tree ▸ what its makefile builds. In this order."""
+
+
+class Exempt(Strict):
+    """A component of the world that may fail, or an installed file that may be missing."""
+
+    name: Text
+    """Directory of the tree, or path in the guest."""
+    reason: Text
+
+
+class World(Strict):
+    """Table `[build.world]`: the userland."""
+
+    kit: WorldKit
+    without: tuple[str, ...]
+    """Directories at the top of the tree that the world is not made of. Of `sys` only headers and `kernel`."""
+    kernel: tuple[str, ...]
+    """Globs: what the userland needs of `sys`, apart from all headers. Nothing else of the kernel is there."""
+    containers: tuple[str, ...]
+    """Directories whose subdirectories are components on their own; all others are built as a whole."""
+    startup: dict[str, Name]
+    """Directory ▸ the compiler that it is built with whatever the world's is; before everything else."""
+    libraries: tuple[str, ...]
+    """Directories whose results others are linked with, in this order."""
+    compilers: dict[str, Name] = Field(default_factory=dict)
+    """Directory ▸ the compiler that the tree's own makefiles choose there."""
+    unprotected: tuple[str, ...] = ()
+    """Directories in which the tree's own makefiles choose for the stack protector."""
+    exempt: tuple[Exempt, ...] = ()
+
+
 class Image(Strict):
     """The guest's disk, in MiB."""
 
@@ -81,6 +137,8 @@ class Build(Strict):
     binutils: dict[Name, Binutils]
     compilers: dict[Name, Compiler]
     edits: tuple[Edit, ...] = ()
+    world: World | None = None
+    """Where none is known to build, there is none."""
     image: Image = Image()
     epoch: int = 0
     """Seconds since 1970 that whatever wants a date gets."""
@@ -89,3 +147,11 @@ class Build(Strict):
 def of(release: Release) -> Build:
     """The validated `[build]` table of `release`."""
     return Build.model_validate(release.build)
+
+
+def world(release: Release) -> World:
+    """Its part about the userland; raises `UsageError` where there is none."""
+    found = of(release).world
+    if found is None:
+        raise UsageError(f"how the world of {release.title} is built is not known: releases/{release.name}.toml")
+    return found

@@ -52,7 +52,7 @@ def recipe(release: Release, tree: Tree) -> Recipe:
         _libc(kitchen, sandbox, kit.libc)
         sources = sorted(path.relative_to(tree.path) for path in (tree.path / _MAKE).rglob("*.c"))
         own = [str(SRC / path) for path in sources if path.parent.name in ("make", "lst.lib")]
-        compiler = ["cc", "-O", f"-I{SRC / _MAKE}", *kit.make]
+        compiler = ["cc", "-O", f"-I{SRC / _MAKE}", f'-DPATH_DEFSHELLDIR="{KIT}/bin"', *kit.make]
         step.run(kitchen, sandbox, [*compiler, *own, "-o", KIT / "bin/make"], "make")
         for directory, program in kit.programs.items():
             kitchen.say(f"host kit: {program}")

@@ -1,0 +1,106 @@
+"""The world kit: the host kit, and what runs on this host while the whole world is built and installed.
+
+Beyond the host kit it has the tree's own sh, sed, rpcgen, mklocale, zic, pwd_mkdb and the like; an install(1),
+chown(8), chflags(1) that keep what only root could do in a log; and date, host and user of nobody in particular. In
+the sandbox it lies at `layout.KIT` instead of the host kit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dfbuild.build import step
+from dfbuild.build.dragonfly import data, hostkit, within
+from dfbuild.build.dragonfly.layout import KIT, OBJ, SRC
+from dfbuild.build.recipe import Kitchen, Recipe
+from dfbuild.model import StepKind
+from dfbuild.releases import Release
+from dfbuild.sandbox import Mount, Sandbox
+from dfbuild.source import Tree
+
+OWN = Path(__file__).parent
+"""Our part of it, over the host kit's."""
+_HERE = ("bin", "include", "lib")
+_COMPILER = "cctool"
+_FLAGS = ("-DNO_NLS", "-DNOHTML")
+
+
+def recipe(release: Release, tree: Tree) -> Recipe:
+    """`bin`, `include` and `lib` of the world kit."""
+    build = data.of(release)
+    kit = data.world(release).kit
+    own_headers = [header for program in kit.programs.values() for header in program.headers]
+    parts = within.Parts(tree, build, (*build.sources, *kit.sources, *kit.headers, *kit.libc, *own_headers))
+
+    def make(kitchen: Kitchen) -> Mapping[str, Any]:
+        root = kitchen.directory
+        for name in _HERE:
+            shutil.copytree(kitchen.needs[0].path / name, root / name, symlinks=True)
+            shutil.copytree(OWN / name, root / name, dirs_exist_ok=True)
+        for path in (root / "bin").iterdir():
+            path.chmod(0o755)
+        for header, name in kit.headers.items():
+            _copy(tree.path / header, root / "include" / name)
+        sandbox = within.sandbox(kitchen, parts, Mount(KIT, root, writable=True))
+        kitchen.say("world kit: libc")
+        _libc(kitchen, sandbox, kit)
+        flags = (*build.flags, *_FLAGS)
+        for directory, library in kit.libraries.items():
+            _build(kitchen, sandbox, directory, flags, _COMPILER)
+            for name, archive in library.items():
+                _copy(_objects(kitchen, directory) / archive, root / "lib" / f"lib{name}.a")
+        for directory, program in kit.programs.items():
+            kitchen.say(f"world kit: {directory}")
+            for header in program.headers:
+                _copy(tree.path / header, root / "obj/headers" / directory / Path(header).name)
+            _build(kitchen, sandbox, directory, flags, f"{_COMPILER} -I{OBJ}/headers/{directory}")
+            for name in program.names:
+                _copy(_objects(kitchen, directory) / name, root / "bin" / name)
+                (root / "bin" / name).chmod(0o755)
+        for rest in ("obj", "edited"):
+            shutil.rmtree(root / rest, ignore_errors=True)
+        return {"programs": sorted(path.name for path in (root / "bin").iterdir())}
+
+    inputs = {**parts.inputs(), "kit": kit.model_dump(), "flags": [*build.flags, *_FLAGS], "own": _digests(OWN)}
+    return Recipe(StepKind.TOOLS, "world kit", inputs, make, needs=(hostkit.recipe(release, tree),), minutes=10)
+
+
+def _digests(own: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(own)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for name in _HERE
+        for path in sorted((own / name).rglob("*"))
+        if path.is_file()
+    }
+
+
+def _libc(kitchen: Kitchen, sandbox: Sandbox, kit: data.WorldKit) -> None:
+    """More of a BSD's libc in `lib/libdfbuild.a`, and libraries that programs name and do not need."""
+    sources = {SRC / name: f"{Path(name).stem}.o" for name in kit.libc}
+    for source, compiled in sources.items():
+        step.run(kitchen, sandbox, [_COMPILER, "-O", "-c", source, "-o", OBJ / compiled], "libc")
+    own = [KIT / "lib" / path.name for path in sorted(OWN.glob("lib/*.c"))]
+    for source in own:
+        step.run(kitchen, sandbox, ["cc", "-O", "-c", source, "-o", OBJ / f"{source.stem}.o"], "libc")
+    objects = [OBJ / name for name in (*sources.values(), *(f"{source.stem}.o" for source in own))]
+    step.run(kitchen, sandbox, ["ar", "rcD", KIT / "lib/libdfbuild.a", *objects], "libc")
+    for name in kit.empty:
+        step.run(kitchen, sandbox, ["ar", "rcD", KIT / f"lib/lib{name}.a"], "libc")
+
+
+def _build(kitchen: Kitchen, sandbox: Sandbox, directory: str, flags: tuple[str, ...], compiler: str) -> None:
+    within.make(kitchen, sandbox, directory, ("obj", "depend"), flags=flags)
+    within.make(kitchen, sandbox, directory, ("all",), flags=(*flags, f"CC={compiler}"))
+
+
+def _objects(kitchen: Kitchen, directory: str) -> Path:
+    return kitchen.directory / "obj" / SRC.relative_to("/") / directory
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
