@@ -65,6 +65,8 @@ class Kernel(Strict):
 
     append: str = ""
     """Kernel command line words, where the kernel takes one."""
+    config: str = ""
+    """The configuration that it is derived from: a path in the source tree or an absolute one. Else the release's."""
     options: dict[str, str] = Field(default_factory=dict)
     """Options of the kernel configuration, with their values; empty for those that have none."""
     without: tuple[str, ...] = ()

@@ -40,13 +40,21 @@ class Hashes:
         Owners, times and version control's own directories do not count. Raises `FileNotFoundError`.
         """
         total = hashlib.sha256()
+        for name, kind, content in self.entries(part):
+            total.update(f"{name}\0{kind}\0{content}\0".encode(errors="surrogateescape"))
+        return total.hexdigest()
+
+    def entries(self, part: str) -> list[tuple[str, str, str]]:
+        """Everything in `part`, sorted: its name, what it is (`directory`, `link`, `file`, `program`), and content.
+
+        The content is SHA-256 of a file, the target of a link, nothing of a directory. Raises `FileNotFoundError`.
+        """
         with self._lock:
-            for name, kind, content in self._entries(part):
-                total.update(f"{name}\0{kind}\0{content}\0".encode(errors="surrogateescape"))
+            found = self._entries(part)
             if self._learned:
                 atomic_write(self._memory, json.dumps(self._known))
                 self._learned = False
-        return total.hexdigest()
+        return found
 
     def _entries(self, part: str) -> list[tuple[str, str, str]]:
         found: list[tuple[str, str, str]] = []

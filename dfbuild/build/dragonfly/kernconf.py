@@ -1,0 +1,73 @@
+"""Kernel configurations: a release's own or a user's, with what a kernel of the matrix asks for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dfbuild.errors import UsageError
+from dfbuild.image.templates import images
+from dfbuild.releases.schema import Kernel
+
+_TEMPLATE = "kernconf.j2"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# What config(8) takes for a value: one word, quotes that C sees have a backslash.
+_VALUE = re.compile(r'[-+\w.,:/\\"]*')
+_WORDS = re.compile(r"[-+\w.,:/ =]*")
+
+
+def name(kernel: str, toolchain: str, *, protected: bool) -> str:
+    """The name that a kernel goes by in its version and `kern.ident`: `SMP-GCC34-SSP`."""
+    words = [kernel, toolchain, *(["ssp"] if protected else [])]
+    plain = re.sub(r"[^A-Z0-9_-]", "_", "-".join(words).upper())
+    return plain if plain[0].isalpha() else f"K{plain}"
+
+
+def read(kernel: Kernel, tree: Path, default: str) -> str:
+    """The text that `kernel` is derived from: its own `config`, a file of the tree or of this host, or `default`."""
+    chosen = Path(kernel.config or default).expanduser()
+    path = chosen if chosen.is_absolute() else tree / chosen
+    try:
+        return path.read_text(encoding="latin-1")
+    except OSError as error:
+        raise UsageError(
+            f"there is no kernel configuration {path}: {error.strerror}",
+            hint="kernels.NAME.config is a path in the source tree, or an absolute one",
+        ) from error
+
+
+def derive(base: str, ident: str, kernel: Kernel, makeoptions: Mapping[str, str]) -> str:
+    """`base` under the name `ident`, without what `kernel` leaves out, with its options and `makeoptions`.
+
+    What is given replaces what `base` says of it. Raises `UsageError` for an option that is none.
+    """
+    import jinja2
+
+    for option, value in kernel.options.items():
+        _check("kernel option", option, value, _VALUE)
+    for option, value in makeoptions.items():
+        _check("make option", option, value, _WORDS)
+    gone = [
+        ("ident",),
+        *(tuple(line.split()) for line in kernel.without),
+        *(("options", option) for option in kernel.options),
+        *(("makeoptions", option) for option in makeoptions),
+    ]
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, autoescape=False
+    )
+    template = environment.from_string((images("dragonfly") / _TEMPLATE).read_text(encoding="utf-8"))
+    kept = [line.rstrip() for line in base.splitlines() if not _begins(line, gone)]
+    return template.render(ident=ident, base=kept, options=kernel.options, makeoptions=makeoptions)
+
+
+def _check(what: str, option: str, value: str, values: re.Pattern[str]) -> None:
+    if not _NAME.fullmatch(option) or not values.fullmatch(value):
+        raise UsageError(f"{option}={value} is no {what}", hint="a name, and a value of one word")
+
+
+def _begins(line: str, beginnings: Sequence[tuple[str, ...]]) -> bool:
+    """Whether a line of a configuration begins with the words of one of `beginnings`; a value does not count."""
+    words = line.partition("#")[0].replace("=", " ").split()
+    return any(tuple(words[: len(beginning)]) == beginning for beginning in beginnings)
