@@ -15,27 +15,42 @@ Coding = Literal["base64", "uuencode"]
 
 # What printf(1) prints as itself, and no shell, terminal or field splitting takes for something else.
 _PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./,:=+@{}()[]<>;&|?*#^~"
-_TOKENS = tuple(bytes((b,)) if b in _PLAIN else b"\\n" if b == 0x0A else b"\\%03o" % b for b in range(256))
+# Old ones (4.4BSD's) resolve escapes before they look for `%`, and take four digits for one that begins with 0.
+_OCTAL = tuple(b"\\%03o" % b for b in range(256))
+_SPECIAL = {0x0A: b"\\n", 0x25: b"%%"}
+_TOKENS = tuple(bytes((b,)) if b in _PLAIN else _SPECIAL.get(b, _OCTAL[b]) for b in range(256))
 
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def escape(data: bytes) -> bytes:
-    """`data` as a format of printf(1): one word of harmless ASCII, whatever the bytes are."""
-    return b"".join(map(_TOKENS.__getitem__, data))
+    """`data` as a format of printf(1): one word of harmless ASCII, whatever the bytes are.
+
+    Printfs that resolve escapes first end at a NUL.
+    """
+    return b"".join(_tokens(data))
 
 
 def pieces(data: bytes, limit: int) -> Iterator[bytes]:
     """`escape(data)` in pieces of at most `limit` bytes, none of which cuts an escape in two."""
     held: list[bytes] = []
     size = 0
-    for token in map(_TOKENS.__getitem__, data):
+    for token in _tokens(data):
         if size + len(token) > limit:
             yield b"".join(held)
             held, size = [], 0
         held.append(token)
         size += len(token)
     yield b"".join(held)
+
+
+def _tokens(data: bytes) -> Iterator[bytes]:
+    """What each byte is printed by. A digit after an escape that begins with 0 is one more of these."""
+    begun = False
+    for byte in data:
+        token = _OCTAL[byte] if begun and 0x30 <= byte <= 0x37 else _TOKENS[byte]
+        begun = token.startswith(b"\\0")
+        yield token
 
 
 def command_bytes(command: str) -> bytes:

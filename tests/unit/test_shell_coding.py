@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 
@@ -36,7 +37,19 @@ def test_printf_of_any_shell_prints_what_was_escaped(shell: str) -> None:
 def test_an_escaped_word_is_harmless(data: bytes) -> None:
     word = escape(data)
     assert all(0x20 < byte < 0x7F for byte in word)
-    assert not set(word) & set(b"'\"`$!% -")
+    assert not set(word) & set(b"'\"`$! -")
+
+
+@given(st.binary().map(lambda data: data.replace(b"\0", b"")))
+def test_the_printf_of_old_systems_prints_it_too(data: bytes) -> None:
+    """4.4BSD's, to DragonFly 1.4: it resolves escapes first, of four digits if the first is 0, and then formats."""
+
+    def resolved(match: re.Match[bytes]) -> bytes:
+        return b"\n" if match[1] == b"n" else bytes((int(match[1], 8) & 0xFF,))
+
+    plain = re.sub(rb"\\(n|0[0-7]{0,3}|[1-7][0-7]{0,2})", resolved, escape(data))
+    assert b"%" not in plain.replace(b"%%", b"")
+    assert plain.replace(b"%%", b"%") == data
 
 
 @given(st.binary(max_size=600), st.integers(4, 100))
@@ -54,7 +67,7 @@ def _unescape(word: bytes) -> bytes:
     while at < len(word):
         if word[at : at + 1] != b"\\":
             out.append(word[at])
-            at += 1
+            at += 2 if word[at : at + 2] == b"%%" else 1
         elif word[at + 1 : at + 2] == b"n":
             out.append(0x0A)
             at += 2
