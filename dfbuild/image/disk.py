@@ -20,6 +20,8 @@ START = 63
 """The slice's first sector: the second track, where fdisk(8) of the time put it."""
 _SECTOR = mbr.SECTOR
 _MEGABYTE = (1 << 20) // _SECTOR
+_DRIVE_CYLINDER = 16 * 63
+"""Sectors in what an IDE drive itself calls a cylinder: the ata driver of 1.x sees whole ones only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ class Layout:
     @property
     def bytes(self) -> int:
         """Of the whole disk."""
-        return (self.slice.start + self.slice.size) * _SECTOR
+        end = self.slice.start + self.slice.size
+        return -(-end // _DRIVE_CYLINDER) * _DRIVE_CYLINDER * _SECTOR
 
     def label(self) -> disklabel.Label:
         partitions = {"a": self.root, disklabel.RAW: disklabel.Partition(self.slice.start, self.slice.size)}

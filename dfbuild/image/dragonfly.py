@@ -28,8 +28,8 @@ class Settings:
     swap: str = "ad0s1b"
     """Empty for none."""
     console: str = "ttyd0"
-    speed: int = 9600
-    """Of the console: what the boot code leaves it at."""
+    speed: int = 115200
+    """Of the console: the serial driver's buffers grow with it."""
 
 
 def files(settings: Settings) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import jinja2
 import pytest
 
+from dfbuild import releases
 from dfbuild.image import dragonfly, identity, templates
 from dfbuild.image.dragonfly import Settings
 from dfbuild.image.manifest import Names, parse_log
@@ -33,9 +34,21 @@ def test_the_console_is_serial_from_boot2_on(files: dict[str, str]) -> None:
     assert 'autoboot_delay="0"' in files["boot/loader.conf"].splitlines()
 
 
+def test_the_console_is_as_fast_as_the_shell_wants_it(files: dict[str, str]) -> None:
+    """`siosetwater` of sys/dev/serial/sio/sio.c: what the driver holds of a line that comes at once."""
+    (setting,) = (words[0] for words in lines(files["etc/sysctl.conf"]))
+    name, _, speed = setting.partition("=")
+    assert name == "machdep.conspeed"
+    buffer = 128
+    while buffer < int(speed) // 10 // 100 * 4:
+        buffer *= 2
+    for release in ("1.0", "1.2", "1.4"):
+        assert releases.load(release).shell.serial.line + 1 <= buffer
+
+
 def test_who_may_log_in_where(files: dict[str, str]) -> None:
     terminals = {words[0]: " ".join(words[1:]) for words in lines(files["etc/ttys"])}
-    assert terminals["ttyd0"] == '"/usr/libexec/getty std.9600" vt100 on secure'
+    assert terminals["ttyd0"] == '"/usr/libexec/getty std.115200" vt100 on secure'
     assert [name for name, what in terminals.items() if re.search(r"\bon\b", what)] == ["ttyd0"]
     assert len([name for name, what in terminals.items() if what == "none network"]) == 128
     assert files["root/.ssh/authorized_keys"].split()[:2] == SETTINGS.authorized_key.split()
