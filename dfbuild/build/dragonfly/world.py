@@ -105,10 +105,10 @@ def _top(tree: Path, without: Sequence[str]) -> Iterator[str]:
 
 
 def kernel_files(tree: Path, patterns: Sequence[str]) -> list[str]:
-    """The headers of the kernel, and what `patterns` match below `sys`: all that the world knows of it."""
+    """Headers and makefiles of the kernel, and what `patterns` match below `sys`: all the world knows of it."""
     found = {
         path.relative_to(tree).as_posix()
-        for pattern in ("**/*.h", "**/Makefile.inc", *patterns)
+        for pattern in ("**/*.h", "**/*.mk", "**/Makefile*", *patterns)
         for path in (tree / "sys").glob(pattern)
         if path.is_file()
     }

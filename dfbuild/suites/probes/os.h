@@ -11,8 +11,8 @@
 
 #include <sys/types.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/time.h>
+#include <sys/resource.h> /* wants the times of old */
 #include <sys/wait.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,0 +1,83 @@
+"""The suites' C programs, compiled by the cell's compiler, linked with its world's libraries: part of an image."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import dfbuild
+from dfbuild.build import proof, step
+from dfbuild.build.dragonfly import data, image, toolchain
+from dfbuild.build.dragonfly.layout import KIT, OBJ, TOOLS, WORLD, environment
+from dfbuild.build.recipe import Kitchen, Recipe
+from dfbuild.model import StepKind
+from dfbuild.releases import Release
+from dfbuild.sandbox import Mount, Sandbox
+from dfbuild.source import Tree
+
+_SOURCES = Path(dfbuild.__file__).parent / "suites" / "probes"
+_LOG = "type=file uname=root gname=wheel mode=0555"
+# sys.mk has the same.
+_CFLAGS = ("-O", "-pipe")
+
+
+def recipe(release: Release, tree: Tree, name: str, protector: str, world: Recipe) -> Recipe:
+    """`root/` with the programs where the release has them (`probes`), and `install.mtree`.
+
+    `world` is the recipe of the world that they run in; changing a program builds no other anew. The facts
+    are those of `proof.prove`.
+    """
+    protection = release.stack_protectors[protector]
+    sources = {path.name: path.read_bytes() for path in sorted(_SOURCES.iterdir()) if path.suffix in (".c", ".h")}
+
+    def make(kitchen: Kitchen) -> Mapping[str, Any]:
+        made, *tools = kitchen.needs
+        objects = kitchen.directory / "obj"
+        bin_directory = kitchen.directory / image.ROOT / release.probes.lstrip("/")
+        for directory in (objects, bin_directory):
+            directory.mkdir(parents=True)
+        for file, text in sources.items():
+            (objects / file).write_bytes(text)
+        sandbox = Sandbox(
+            mounts=(
+                Mount(OBJ, objects, writable=True),
+                Mount(WORLD, made.path / image.ROOT),
+                *toolchain.mounts(tools),
+            ),
+            cwd=OBJ,
+            environment=environment(data.of(release).epoch, name) | {"PATH": _path()},
+        )
+        names = [PurePath(file).stem for file in sources if file.endswith(".c")]
+        kitchen.say(f"compiling {len(names)} programs with {name}")
+        for program in names:
+            compile_line = ["cc", *_CFLAGS, *protection.flags, "-c", f"{program}.c", "-o", f"{program}.o"]
+            step.run(kitchen, sandbox, compile_line, program)
+            step.run(kitchen, sandbox, ["cc", f"{program}.o", "-o", program], program)
+        files = [*(objects / f"{program}.o" for program in names), *(objects / program for program in names)]
+        facts = proof.prove(files, release.toolchains[name], protection, release.elf_machine)
+        for program in names:
+            shutil.copyfile(objects / program, bin_directory / program)
+            (bin_directory / program).chmod(0o755)
+        below = PurePath(release.probes.lstrip("/"))
+        lines = [f".{release.probes} type=dir uname=root gname=wheel mode=0755"]
+        lines += [f"./{below / program} {_LOG}" for program in names]
+        (kitchen.directory / image.LOG).write_text("\n".join([*lines, ""]))
+        shutil.rmtree(objects)
+        return facts
+
+    inputs = {
+        "sources": {file: hashlib.sha256(text).hexdigest() for file, text in sources.items()},
+        "flags": [*_CFLAGS, *protection.flags],
+        "proof": [release.toolchains[name].comment, protection.model_dump(), release.elf_machine],
+        "place": release.probes,
+        "form": 1,
+    }
+    needs = (world, toolchain.recipe(release, tree, name))
+    return Recipe(StepKind.WORLD, f"{name}-{protector} programs", inputs, make, needs=needs, minutes=10)
+
+
+def _path() -> str:
+    return f"{TOOLS}/usr/bin:{KIT}/bin:/usr/bin:/bin"

@@ -1,0 +1,151 @@
+"""What a world is made of, what its objects say, and how much of it is there."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dfbuild import releases
+from dfbuild.build.dragonfly import coverage, data, evidence, install, world
+from dfbuild.errors import BuildFailed, UsageError
+from dfbuild.releases.schema import Protection, Toolchain
+
+TOOLCHAINS = {
+    "gcc2": Toolchain(cc="cc", comment=r"^GCC: \(GNU\) c 2\.95"),
+    "gcc34": Toolchain(cc="cc", comment=r"^GCC: \(GNU\) 3\.4\.3$"),
+}
+ON = Protection(flags=("-fstack-protector",), present=("__stack_smash_handler",))
+OFF = Protection(flags=("-fno-stack-protector",), absent=("__stack_smash_handler", "__guard"))
+
+READ = """\
+
+File: bin/sh/main.o
+
+Relocation section '.rel.text' at offset 0x5a4 contains 3 entries:
+ Offset     Info    Type                Sym. Value  Symbol's Name
+00000012  00000b02 R_386_PC32             00000000   other
+00000020  00000c01 R_386_32               00000000   __guard
+0000002d  00000d02 R_386_PC32             00000000   __stack_smash_handler
+0000004d  00000d02 R_386_PC32             00000000   __stack_smash_handler
+
+String dump of section '.comment':
+  [     1]  GCC: (GNU) 3.4.3
+
+File: lib/libc/start.o
+
+File: gnu/lib/gcc2/a.o
+
+String dump of section '.comment':
+  [     0]  GCC: (GNU) c 2.95.4 20020320 [DragonFly]
+
+"""
+
+
+def objects() -> dict[str, evidence.Made]:
+    return evidence.parse(READ, [*ON.present, *OFF.absent])
+
+
+def prove(found: dict[str, evidence.Made], protector: Protection, **more: object) -> dict[str, object]:
+    rules = {"compilers": {"gnu/lib/gcc2": "gcc2"}, "unprotected": ("sys/boot",), **more}
+    return evidence.prove(found, TOOLCHAINS, "gcc34", protector, **rules)  # type: ignore[arg-type]
+
+
+def test_objects_are_counted() -> None:
+    assert prove(objects(), ON) == {
+        "objects": 2,
+        "compilers": {"gcc2": 1, "gcc34": 1},
+        "protector": {"symbols": ["__stack_smash_handler"], "absent": [], "objects": 1, "sites": 2},
+    }
+
+
+def test_a_foreign_compiler_is_found() -> None:
+    with pytest.raises(BuildFailed, match=r"gnu/lib/gcc2/a\.o was made by .*2\.95.*, not gcc34"):
+        prove(objects(), ON, compilers={})
+
+
+def test_an_unwanted_protector_is_found() -> None:
+    with pytest.raises(BuildFailed, match=r"bin/sh/main\.o refers to __guard"):
+        prove(objects(), OFF)
+    prove(objects(), OFF, unprotected=("bin",))
+
+
+def test_a_missing_protector_is_found() -> None:
+    with pytest.raises(BuildFailed, match="nothing refers to __stack_smash_handler"):
+        prove(objects(), ON, unprotected=("bin",))
+    with pytest.raises(BuildFailed, match="nothing was made by gcc34"):
+        prove({}, OFF)
+
+
+# ── what it is made of ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_world_sees_headers_of_the_kernel_and_what_is_named(tmp_path: Path) -> None:
+    for name in ("sys/kern/kern_exec.c", "sys/sys/param.h", "sys/boot/mbr/mbr.s", "sys/Makefile.inc", "bin/cat.h"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert world.kernel_files(tmp_path, ["boot/**/*"]) == [
+        "sys/Makefile.inc",
+        "sys/boot/mbr/mbr.s",
+        "sys/sys/param.h",
+    ]
+
+
+def test_protection_goes_everywhere_but_where_the_tree_decides() -> None:
+    assert world.make_conf((), ("sys/boot",)) == "CFLAGS= -O -pipe\n"
+    lines = world.make_conf(("-fstack-protector",), ("sys/boot", "lib/libstand")).splitlines()
+    assert lines[1:] == [
+        '.if ${.CURDIR:M/usr/src/sys/boot*} == "" && ${.CURDIR:M/usr/src/lib/libstand*} == ""',
+        "CFLAGS+= -fstack-protector",
+        ".endif",
+    ]
+    assert "CFLAGS+= -g\n" in world.make_conf(("-g",), ())
+
+
+def test_a_release_without_a_world_says_so() -> None:
+    release = releases.load("1.2")
+    assert data.world(release).libraries
+    build = {key: value for key, value in release.build.items() if key != "world"}
+    with pytest.raises(UsageError, match=r"world of DragonFly 1\.2"):
+        data.world(release.model_copy(update={"build": build}))
+
+
+# ── coverage ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+DRY = """\
+@@ bin/test
+install -s -o root -g wheel -m 555   test {root}/bin
+set - {root}/bin/test {root}/bin/[;  while test $# -ge 2; do l=$1; shift; t=$1; shift;  ln -f $l $t;  done; true
+@@ etc
+cd {root}/etc; install -m 644 "a b" it's; ln -s mail/aliases .
+for entry in rc.d; do make install; done
+install -d -m 755 {root}/var/empty
+touch {root}/bin/evil
+@@ bin/gone
+exit 3
+"""
+
+
+def test_targets_are_told_and_nothing_is_made(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for name in ("bin", "etc"):
+        (root / name).mkdir(parents=True)
+        (tmp_path / "obj" / name / "test").mkdir(parents=True)
+    text = DRY.replace("{root}", str(root)).replace("it's", "its")
+    script = coverage.script(text, str(tmp_path / "obj")).replace("touch", ": touch")
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    expected = {"bin/test", "bin/[", "etc/its", "etc/aliases", "var/empty"}
+    assert coverage.told(done.stdout, str(root)) == expected
+    assert not any(path.is_file() for path in root.rglob("*"))
+
+
+def test_coverage_names_what_is_missing() -> None:
+    tree = install.Tree({"bin": "dir", "bin/cat": "file", "m": "link", "man/a": "file"}, {"m": "man"})
+    facts = coverage.compare(["bin/cat", "bin/ed", "m/a", "sbin/x"], tree, {"sbin/x": "not here"})
+    assert facts == {
+        "named": 4, "installed": 2, "per cent": 50.0, "missing": ["bin/ed"], "missing in all": 1,
+        "exempt": {"sbin/x": "not here"},
+    }  # fmt: skip
+    assert coverage.compare([], tree, {})["per cent"] == 0
