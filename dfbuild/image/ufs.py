@@ -26,6 +26,11 @@ _MAGIC_AT = 1372
 # nothing, and makefs leaves its own there, which differ from run to run.
 _POINTERS = slice(728, 856)
 
+# Of a cylinder group: its magic number and where it stands; then `cg_ncyl`, `cg_cs.cs_nbfree`, and where the free
+# blocks are counted by cylinder, by rotational position, and where the next map begins.
+_GROUP_MAGIC, _GROUP_MAGIC_AT = 0x090255, 4
+_CYLINDERS_AT, _FREE_AT, _COUNTS_AT = 16, 28, 84
+
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
@@ -116,7 +121,9 @@ def make(
         {},
     )  # fmt: skip
     spec.unlink()
-    return scrub(target)
+    found = scrub(target)
+    _count(target, found)
+    return found
 
 
 def scrub(file: Path) -> Superblock:
@@ -135,3 +142,26 @@ def scrub(file: Path) -> Superblock:
             image.seek(at + _POINTERS.start)
             image.write(bytes(_POINTERS.stop - _POINTERS.start))
     return found
+
+
+def _count(file: Path, block: Superblock) -> None:
+    """Count free blocks by cylinder and rotational position, as fsck(8) of 1.x does (sbin/fsck/pass5.c).
+
+    makefs makes every group one cylinder with one position, and leaves both counts at 0.
+    """
+    with file.open("r+b") as image:
+        for number in range(block.groups):
+            at = (block.group(number) + block.group_at) * block.fragment
+            image.seek(at)
+            group = image.read(128)
+            totals, positions, end = struct.unpack_from("<III", group, _COUNTS_AT)
+            (magic,) = struct.unpack_from("<I", group, _GROUP_MAGIC_AT)
+            if (magic, positions - totals, end - positions) != (_GROUP_MAGIC, 4, 2):
+                raise BuildFailed(f"cylinder group {number} is not as makefs wrote it", component="file system")
+            (free,) = struct.unpack_from("<I", group, _FREE_AT)
+            image.seek(at + totals)
+            image.write(struct.pack("<IH", free, free & 0xFFFF))
+            if number == block.groups - 1:
+                # What is left over of the last whole group of cylinders, which is nothing.
+                image.seek(at + _CYLINDERS_AT)
+                image.write(bytes(2))

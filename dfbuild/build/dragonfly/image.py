@@ -90,7 +90,7 @@ def recipe(release: Release, name: str, parts: Sequence[Recipe], identity: Ident
         "files": {path: hashlib.sha256(content).hexdigest() for path, content in files.items()},
         "first": hashlib.sha256(first.read_bytes()).hexdigest(),
         "log": dragonfly.log(),
-        "form": 1,
+        "form": 2,
     }
     return Recipe(StepKind.IMAGE, name, inputs, make, needs=tuple(parts), minutes=15)
 
