@@ -27,6 +27,7 @@ KNOWLEDGE: dict[str, tuple[Sequence[Stage], Sequence[Crash]]] = {
 
 LOGS = {
     "dragonfly/1.0-i386-up.log": ("kernel root shell", None),
+    "dragonfly/1.2-i386-disk-login.log": ("kernel root shell", None),
     "dragonfly/1.2-i386-native-buildworld-unfinished.log": ("kernel root shell", None),
     "dragonfly/1.2-i386-own-loader.log": ("kernel root shell", None),
     "dragonfly/1.2-i386-smp-disk-read-timeouts.log": ("kernel root shell", None),
