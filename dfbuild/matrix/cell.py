@@ -14,12 +14,12 @@ from dfbuild.guest import create
 from dfbuild.guest.protocol import GuestSpec
 from dfbuild.matrix.events import CellBegan, CellEnded, CellStage, CheckBegan, CheckEnded
 from dfbuild.matrix.job import Job
-from dfbuild.model import Cell, CheckResult, CrashReport, StageReached, Verdict
+from dfbuild.model import Cell, CheckResult, CrashReport, Outcome, StageReached, Verdict
 from dfbuild.results.directory import cell_directory
 from dfbuild.results.records import Attempt
 from dfbuild.results.verdict import cell_title, cell_verdict
-from dfbuild.session import HeldSession, boot
-from dfbuild.suites.run import CheckEvent, ResultEvent, run_suites
+from dfbuild.session import HeldSession, boot, hung
+from dfbuild.suites.run import CheckEvent, EndEvent, Event, ResultEvent, run_suites
 from dfbuild.workspace import runtime_directory
 
 # Outer deadlines are longer than the sum of the inner ones, so that the inner ones fire first and the logs survive.
@@ -42,6 +42,8 @@ class _Ending:
     command: tuple[str, ...] = ()
     crash: CrashReport | None = None
     checks: list[CheckResult] = field(default_factory=list)
+    hung: str = ""
+    """What the suites saw of a guest that hangs."""
 
 
 def run_cell(job: Job, cell: Cell, image: Artefact, steps: tuple[str, ...], booted: Callable[[], None]) -> Verdict:
@@ -92,6 +94,8 @@ def _attempt(job: Job, cell: Cell, image: Artefact, attempt: Attempt, booted: Ca
             ending.accel = guest.accel
             _suites(job, cell, attempt, session, deadline, ending)
             ending.crash = session.final_crash(deadline.sooner(_SETTLE_SECONDS))
+            if ending.hung and ending.crash is None:
+                raise hung(ending.hung, session.diagnose, directory, deadline)
         if ending.crash is not None:
             ending.verdict, ending.title = ending.crash.verdict, ending.crash.title
         else:
@@ -116,7 +120,7 @@ def _suites(
 ) -> None:
     """Run the cell's suites in their own process and record each check as it comes."""
 
-    def event(what: CheckEvent | ResultEvent) -> None:
+    def event(what: Event) -> None:
         match what:
             case CheckEvent(check):
                 job.listener(CheckBegan(cell.id, check))
@@ -124,6 +128,9 @@ def _suites(
                 job.results.record_check(attempt, result)
                 ending.checks.append(result)
                 job.listener(CheckEnded(cell.id, result))
+            case EndEvent(gone, True):
+                last = next((c.check for c in ending.checks if c.outcome is Outcome.FAIL), "the suites")
+                ending.hung = f"the guest hangs in {last}: {gone}"
 
     if not cell.suites:
         return

@@ -9,19 +9,16 @@ from pathlib import Path
 
 from dfbuild.console.monitor import Monitor
 from dfbuild.console.reader import ConsoleReader
-from dfbuild.console.stages import BootTracker, Overdue
+from dfbuild.console.stages import BootTracker
 from dfbuild.console.transcript import excerpt
 from dfbuild.deadline import Deadline
-from dfbuild.errors import BootFailed, DeadlineExceeded, DfbuildError, GuestCrashed, GuestHung, InfraError
+from dfbuild.errors import BootFailed, DeadlineExceeded, DfbuildError, GuestCrashed, InfraError
 from dfbuild.guest.protocol import Guest
 from dfbuild.model import Cell, StageReached
 from dfbuild.releases import Release
+from dfbuild.session.diagnosis import hung
 from dfbuild.session.held import CONSOLE_LOG, HeldSession, end
 from dfbuild.session.protocol import Manifest
-
-DIAGNOSIS = "diagnosis.txt"
-_DIAGNOSE_SECONDS = 5.0
-_HINT_LIMIT = 2000
 
 
 def boot(
@@ -89,7 +86,7 @@ def _follow(
         if console.closed:
             raise _ended(guest, console, tracker)
         if overdue is not None:
-            raise _hung(guest, overdue, tracker, directory, deadline)
+            raise hung(f"{overdue}{_reached(tracker)}", guest.diagnose, directory, deadline)
 
 
 def _wait(console: ConsoleReader, tracker: BootTracker, told: int, deadline: Deadline) -> None:
@@ -120,20 +117,6 @@ def _ended(guest: Guest, console: ConsoleReader, tracker: BootTracker) -> Dfbuil
     return BootFailed(
         f"the guest ended{cause} before boot stage {tracker.awaited!r}{_reached(tracker)}",
         hint=f"its last lines were: {last}" if last else "it never printed anything",
-    )
-
-
-def _hung(guest: Guest, overdue: Overdue, tracker: BootTracker, directory: Path, deadline: Deadline) -> GuestHung:
-    """Ask the CPUs what they are doing, for the file and for the error."""
-    try:
-        diagnosis = guest.diagnose(deadline.sooner(_DIAGNOSE_SECONDS, what="the diagnosis of a hung guest"))
-    except (InfraError, DeadlineExceeded) as error:
-        diagnosis = f"no diagnosis: {error.message}"
-    file = directory / DIAGNOSIS
-    file.write_text(f"{overdue}\n\n{diagnosis}\n", encoding="utf-8")
-    return GuestHung(
-        f"{overdue}{_reached(tracker)}",
-        hint=f"what its CPUs were doing is in {file}:\n{diagnosis.strip()[:_HINT_LIMIT]}",
     )
 
 

@@ -18,13 +18,18 @@ from dfbuild.errors import DeadlineExceeded, DfbuildError, GuestCrashed
 from dfbuild.model import CheckResult, Expectation, Outcome, Sample
 from dfbuild.releases import Release
 from dfbuild.session.protocol import Session
+from dfbuild.shell.errors import ShellLost
 from dfbuild.shell.protocol import Shell
-from dfbuild.suites.events import AnyEvent, CheckEvent, EndEvent, Reporter, ResultEvent
+from dfbuild.suites.events import CheckEvent, EndEvent, Event, Reporter, ResultEvent
 from dfbuild.suites.expect import Ending, Phase, expectation, judge, unused
 from dfbuild.suites.shells import Shells
 
 _AFTERMATH = 1.0
 """Seconds that a guest which took its shell with it has to say why."""
+
+_ANSWER = 20.0
+"""Seconds that a guest which gave a check no answer has to answer anything at all. A shell on the console takes a
+fraction of one to open, or a few on a busy host."""
 
 _MARK = 10.0
 _DETAIL = 1 << 16
@@ -84,11 +89,12 @@ class Attached:
         shells: Shells,
         via: str,
         deadline: Deadline,
-        report: Callable[[AnyEvent], None],
+        report: Callable[[Event], None],
     ) -> None:
         self.session, self.release, self.shells, self.via = session, release, shells, via
         self.deadline = deadline
         self.gone = ""
+        self.hung = False
         self._report = report
         self.unused: tuple[str, ...] = ()
 
@@ -169,8 +175,10 @@ class Attached:
         phase = _phase(item, call)
         record.phases.append(phase)
         if not self.gone and not record.not_run:
-            lost = call.excinfo is not None and isinstance(call.excinfo.value, DfbuildError)
-            self.gone = self._why_gone(wait=lost)
+            error = call.excinfo and call.excinfo.value
+            self.gone = self._why_gone(wait=isinstance(error, DfbuildError))
+            if not self.gone and isinstance(error, ShellLost | DeadlineExceeded) and not self._answers():
+                self.gone, self.hung = "it no longer answers", True
             if self.gone:
                 record.phases.append(Phase(call.when, Ending.ERROR, self.gone))
                 report.outcome, report.longrepr = "failed", self.gone
@@ -191,7 +199,7 @@ class Attached:
             # All results are in: what happens to the guest from now on is for its holder to say.
             with contextlib.suppress(DfbuildError):
                 self.shells.finish(self.via, self.deadline.sooner(_MARK, what="the last mark"))
-        self._report(EndEvent(self.gone))
+        self._report(EndEvent(self.gone, self.hung))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for glob in self.unused:
@@ -222,6 +230,15 @@ class Attached:
             return "its console was closed"
         except DeadlineExceeded:
             return ""
+
+    def _answers(self) -> bool:
+        """Whether a command still runs on the console: what a check waited for may have been its own fault."""
+        deadline = self.deadline.sooner(_ANSWER, what="an answer")
+        try:
+            self.shells.close()
+            return self.shells["serial"].run("true", deadline).status == 0
+        except (ShellLost, DeadlineExceeded):
+            return False
 
 
 def _phase(item: pytest.Item, call: pytest.CallInfo[None]) -> Phase:

@@ -31,13 +31,16 @@ class ResultEvent:
 
 @dataclass(frozen=True, slots=True)
 class EndEvent:
-    """The suites came to their end; without it their process died. `gone` says why if the guest did not last."""
+    """The suites came to their end; without it their process died. `gone` says why if the guest did not last.
+
+    `hung` is true if it did not say so itself: it has just stopped to answer.
+    """
 
     gone: str = ""
+    hung: bool = False
 
 
-Event = CheckEvent | ResultEvent
-AnyEvent = CheckEvent | ResultEvent | EndEvent
+Event = CheckEvent | ResultEvent | EndEvent
 
 
 @functools.cache
@@ -47,19 +50,19 @@ def _results() -> TypeAdapter[CheckResult]:
     return TypeAdapter(CheckResult)
 
 
-def encode(event: AnyEvent) -> bytes:
+def encode(event: Event) -> bytes:
     """One line of JSON. What is not text in it (lone surrogates) is replaced."""
     match event:
         case CheckEvent(check):
             data: dict[str, object] = {"event": "start", "check": check}
         case ResultEvent(result):
             data = {"event": "result", "result": _results().dump_python(result, mode="python")}
-        case EndEvent(gone):
-            data = {"event": "end", "gone": gone}
+        case EndEvent(gone, hung):
+            data = {"event": "end", "gone": gone, "hung": hung}
     return json.dumps(data, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
-def decode(line: bytes) -> AnyEvent:
+def decode(line: bytes) -> Event:
     """The event of one line; raises `InfraError` for anything else."""
     try:
         data = json.loads(line)
@@ -69,7 +72,7 @@ def decode(line: bytes) -> AnyEvent:
             case "result":
                 return ResultEvent(_results().validate_python(data["result"]))
             case "end":
-                return EndEvent(str(data["gone"]))
+                return EndEvent(str(data["gone"]), data["hung"] is True)
     except (ValueError, TypeError, KeyError) as error:
         raise InfraError(f"the suites said what is no event: {line[:200]!r}") from error
     raise InfraError(f"the suites said what is no event: {line[:200]!r}")
@@ -81,7 +84,7 @@ class Reporter:
 
     fd: int | None
 
-    def __call__(self, event: AnyEvent) -> None:
+    def __call__(self, event: Event) -> None:
         if self.fd is None:
             return
         rest = memoryview(encode(event))

@@ -11,9 +11,9 @@ from pathlib import Path
 from dfbuild import process
 from dfbuild.deadline import Deadline
 from dfbuild.errors import InfraError, UsageError
-from dfbuild.suites.events import AnyEvent, CheckEvent, EndEvent, Event, ResultEvent, decode
+from dfbuild.suites.events import CheckEvent, EndEvent, Event, ResultEvent, decode
 
-__all__ = ["DIRECTORY", "CheckEvent", "Event", "ResultEvent", "available", "pytest_argv", "run_suites"]
+__all__ = ["DIRECTORY", "CheckEvent", "EndEvent", "Event", "ResultEvent", "available", "pytest_argv", "run_suites"]
 
 DIRECTORY = Path(__file__).parent
 """Where the suites lie: `<suite>/test_*.py`, with pytest's settings for all of them."""
@@ -73,7 +73,7 @@ def run_suites(
     *,
     check: str | None = None,
 ) -> int:
-    """Run `suites` over `via` and call `on_event` for each check that begins and for each result, as they come.
+    """Run `suites` over `via` and call `on_event` for each check that begins, each result and the end.
 
     Returns pytest's status: 0, 1 with failures, 5 if `check` matched nothing. What pytest prints is appended
     to `log`. The process dies with this one, and with `deadline`, then raising `DeadlineExceeded` or `Cancelled`.
@@ -102,8 +102,7 @@ def run_suites(
             for event in _events(read, deadline):
                 if isinstance(event, EndEvent):
                     end = event
-                else:
-                    on_event(event)
+                on_event(event)
             status = process.wait(child, deadline, what="the suites' end")
         finally:
             if child.returncode is None:
@@ -117,7 +116,7 @@ def run_suites(
     return status
 
 
-def _events(fd: int, deadline: Deadline) -> Iterator[AnyEvent]:
+def _events(fd: int, deadline: Deadline) -> Iterator[Event]:
     """The events that come over `fd` until its other end is closed."""
     rest = b""
     while True:

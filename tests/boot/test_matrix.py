@@ -191,11 +191,18 @@ def test_a_toggle_that_did_not_take_fails_the_build(workspace: Workspace, tmp_pa
     assert "__stack_chk" in run["cells"][0]["title"]
 
 
-@pytest.mark.parametrize(("fault", "verdict"), [("panic", "PANIC"), ("init-exit", "PANIC")])
-def test_a_crashing_kernel_gets_its_verdict(workspace: Workspace, tmp_path: Path, fault: str, verdict: str) -> None:
+@pytest.mark.parametrize(("fault", "verdict"), [("panic", "PANIC"), ("init-exit", "PANIC"), ("wedge", "HANG")])
+def test_a_kernel_that_goes_wrong_gets_its_verdict(
+    workspace: Workspace, tmp_path: Path, fault: str, verdict: str
+) -> None:
     config = altered(tmp_path, "[kernels.smp]", f'[kernels.smp]\nappend = "dfbuild.fault={fault}"\n[kernels.other]')
     run = matrix_json(workspace, str(config), status=1)
     cell = run["cells"][0]
     assert cell["verdict"] == verdict
-    assert cell["attempt"] == 1, "a crash is never tried again"
-    assert "panic" in cell["crash"]["excerpt"]
+    assert cell["attempt"] == 1, "what the guest did is never tried again"
+    if verdict == "PANIC":
+        assert "panic" in cell["crash"]["excerpt"]
+    else:
+        outcomes = [check["outcome"] for check in cell["checks"]]
+        assert outcomes.count("fail") == 1, "one check finds out, and no other one has to"
+        assert set(outcomes) == {"fail", "skip"}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dfbuild.errors import InfraError
 from dfbuild.model import Better, CheckResult, Expectation, Outcome, Sample
-from dfbuild.suites.events import AnyEvent, CheckEvent, EndEvent, Reporter, ResultEvent, decode, encode
+from dfbuild.suites.events import CheckEvent, EndEvent, Event, Reporter, ResultEvent, decode, encode
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 samples = st.builds(
@@ -36,7 +36,7 @@ events = st.one_of(st.builds(CheckEvent, text), st.builds(ResultEvent, results),
 
 
 @given(events)
-def test_an_event_survives_the_pipe(event: AnyEvent) -> None:
+def test_an_event_survives_the_pipe(event: Event) -> None:
     line = encode(event)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
@@ -72,3 +72,8 @@ def test_the_reporter_writes_all_of_it() -> None:
     with os.fdopen(read, "rb") as pipe:
         assert [decode(line) for line in pipe] == [CheckEvent("a/b"), EndEvent()]
     Reporter(None)(EndEvent())
+
+
+def test_a_hang_is_told_apart_from_a_crash() -> None:
+    assert decode(encode(EndEvent("it no longer answers", hung=True))) == EndEvent("it no longer answers", True)
+    assert decode(encode(EndEvent("panic: oops"))) == EndEvent("panic: oops", False)

@@ -19,7 +19,7 @@ from dfbuild.shell.errors import ShellLost
 from dfbuild.shell.protocol import Answer
 from dfbuild.suites import fixtures
 from dfbuild.suites.attached import Attached
-from dfbuild.suites.events import AnyEvent, CheckEvent, EndEvent, ResultEvent
+from dfbuild.suites.events import CheckEvent, EndEvent, Event, ResultEvent
 from dfbuild.suites.run import DIRECTORY
 from dfbuild.suites.shells import Shells
 
@@ -78,7 +78,7 @@ class Played:
     """A run of pytest over played checks."""
 
     results: dict[str, CheckResult]
-    events: list[AnyEvent]
+    events: list[Event]
     status: int
     shell: PlayedShell
     attached: Attached
@@ -95,7 +95,7 @@ class Play:
         suite = self.pytester.mkdir("toy")
         for name, text in files.items():
             (suite / f"{name}.py").write_text("import pytest\n" + text)
-        events: list[AnyEvent] = []
+        events: list[Event] = []
         console = PlayedConsole()
         shell = PlayedShell(console)
         release = load("reference").model_copy(update={"expect": tuple(self.expect), "commands": self.commands})

@@ -44,7 +44,7 @@ START, END, GONE = encode(CheckEvent("a/b")), encode(EndEvent()), encode(EndEven
 def test_statuses_that_say_that_pytest_did_its_work(suites, tmp_path: Path, status: int) -> None:  # type: ignore[no-untyped-def]
     assert suites(f"print('hello'); say({START!r}); say({END!r}); sys.exit({status})") == (
         status,
-        [CheckEvent("a/b")],
+        [CheckEvent("a/b"), EndEvent()],
     )
     assert (tmp_path / "logs" / "suites.log").read_text() == "hello\n"
 
@@ -66,12 +66,12 @@ def test_a_broken_pytest_is_our_fault(suites, program: str) -> None:  # type: ig
 
 
 def test_not_when_the_guest_is_gone(suites) -> None:  # type: ignore[no-untyped-def]
-    assert suites(f"say({GONE!r}); sys.exit(3)") == (3, [])
+    assert suites(f"say({GONE!r}); sys.exit(3)") == (3, [EndEvent("panic")])
 
 
 def test_events_come_in_pieces(suites) -> None:  # type: ignore[no-untyped-def]
     program = f"[say(bytes([byte])) for byte in {START + END!r}]"
-    assert suites(program) == (0, [CheckEvent("a/b")])
+    assert suites(program) == (0, [CheckEvent("a/b"), EndEvent()])
 
 
 def alive(pid: int) -> bool:
