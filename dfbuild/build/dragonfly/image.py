@@ -52,7 +52,9 @@ def recipe(release: Release, name: str, parts: Sequence[Recipe], identity: Ident
 
         def run(argv: Sequence[str | Path], environment: Mapping[str, str]) -> str:
             log = step.component_log(kitchen, str(argv[0]))
-            sandbox = Sandbox(writable=(work,), readable=(first.parent,), environment={**environment, "TMPDIR": str(work)})
+            sandbox = Sandbox(
+                writable=(work,), readable=(first.parent,), environment={**environment, "TMPDIR": str(work)}
+            )
             step.run(kitchen, sandbox, argv, str(argv[0]))
             return log.read_text(errors="replace").partition("\n")[2]
 
