@@ -1,7 +1,8 @@
 """The device nodes of /dev, by the release's own MAKEDEV script, where nobody may make one.
 
 The script runs as it stands but for the path of mknod(8): a stand-in writes a regular file that says which node it
-would have been; the script's own umask, chmod and ln do the rest. What the directory then holds becomes entries.
+would have been; the script's own umask, chmod and ln do the rest. What the directory then holds is told as an
+installation log (see `manifest.parse_log`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import stat
 from pathlib import Path
 
 from dfbuild.errors import BuildFailed
-from dfbuild.image.manifest import Entry, Kind, Names
+from dfbuild.image.manifest import Kind, escape
 from dfbuild.image.ufs import Run
 
 _COMPONENT = "MAKEDEV"
@@ -41,19 +42,18 @@ def make(script: str, directory: Path, run: Run, names: tuple[str, ...] = ("all"
     shutil.rmtree(tool.parent)
 
 
-def entries(directory: Path, names: Names, prefix: str = "dev") -> dict[str, Entry]:
+def log(directory: Path, prefix: str = "dev") -> str:
     """What `make` left in `directory`, by path in the image. Raises `BuildFailed` for what is no node."""
-    found = {prefix: Entry(Kind.DIRECTORY, 0o755)}
+    lines = []
     for path in sorted(directory.rglob("*")):
         name = f"{prefix}/{path.relative_to(directory).as_posix()}"
-        mode = stat.S_IMODE(path.lstat().st_mode)
         if path.is_symlink():
-            found[name] = Entry(Kind.LINK, 0o755, link=str(path.readlink()))
-        elif path.is_dir():
-            found[name] = Entry(Kind.DIRECTORY, mode)
+            words = f"type={Kind.LINK} link={escape(str(path.readlink()))}"
         else:
-            found[name] = _node(name, path.read_text(), mode, names)
-    return found
+            mode = f"mode={stat.S_IMODE(path.stat().st_mode):04o}"
+            words = f"type={Kind.DIRECTORY} {mode}" if path.is_dir() else f"{_node(name, path.read_text())} {mode}"
+        lines.append(f"./{escape(name)} {words}\n")
+    return "".join(lines)
 
 
 def number(major: int, minor: int) -> int:
@@ -63,13 +63,13 @@ def number(major: int, minor: int) -> int:
     return (major << 8 | minor) & 0xFFFFFFFF
 
 
-def _node(name: str, text: str, mode: int, names: Names) -> Entry:
+def _node(name: str, text: str) -> str:
     words = text.split()
     if len(words) not in (4, 5) or words[0] != _MARK or words[1] not in _KINDS:
         raise BuildFailed(f"{name} is no device: {text[:80]!r}", component=_COMPONENT)
-    kind, major, minor = _KINDS[words[1]], int(words[2], 0), _integer(words[3])
+    device = number(int(words[2], 0), _integer(words[3]))
     user, _, group = (words[4] if len(words) == 5 else "root:wheel").partition(":")
-    return Entry(kind, mode, names.user(user), names.group(group or "wheel"), device=number(major, minor))
+    return f"type={_KINDS[words[1]]} uname={escape(user)} gname={escape(group or 'wheel')} device={device:#x}"
 
 
 def _integer(text: str) -> int:

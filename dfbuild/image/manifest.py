@@ -30,6 +30,10 @@ class Kind(StrEnum):
     BLOCK = "block"
 
 
+_MADE = {Kind.CHARACTER: 0o600, Kind.BLOCK: 0o600, Kind.DIRECTORY: 0o755, Kind.LINK: 0o755}
+"""Modes of what only a log knows, if it says none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A file of the image. `mode` is its permissions, `device` its number as the guest's kernel packs it."""
@@ -125,7 +129,7 @@ def _relative(path: str) -> str:
 
 
 def scan(tree: Path, log: Mapping[str, Mapping[str, str | int]]) -> dict[str, Entry]:
-    """An entry for every file below `tree`, and for every device that only the log knows.
+    """An entry for every file below `tree`, and for every device, directory and link that only the log knows.
 
     Where the log says nothing, a file belongs to root and wheel (0:0) and has the permissions it has on the host.
     What it says of one name of a file holds for all its names.
@@ -145,8 +149,9 @@ def scan(tree: Path, log: Mapping[str, Mapping[str, str | int]]) -> dict[str, En
         for name in names:
             entries[name] = _told(entries[name], together)
     for name, told in log.items():
-        if name not in entries and told.get("type") in (Kind.CHARACTER, Kind.BLOCK):
-            entries[name] = _told(Entry(Kind(str(told["type"])), 0o600), told)
+        made = Kind(str(told.get("type", Kind.FILE)))
+        if name not in entries and made is not Kind.FILE:
+            entries[name] = _told(Entry(made, _MADE[made], link=str(told.get("link", ""))), told)
     return entries
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dfbuild.errors import BuildFailed
 from dfbuild.image import devices
-from dfbuild.image.manifest import Entry, Kind, Names
+from dfbuild.image.manifest import Entry, Kind, Names, parse_log, scan
 
 NAMES = Names({"root": 0, "uucp": 66}, {"wheel": 0, "operator": 5, "dialer": 68})
 
@@ -62,9 +62,19 @@ def run(argv: Sequence[str | Path], environment: Mapping[str, str]) -> str:
     ).stdout
 
 
+def entries(directory: Path, script: str, prefix: str = "dev") -> dict[str, Entry]:
+    """What becomes of the nodes of a script in an image with nothing else."""
+    made, tree = directory / "made", directory / "tree"
+    made.mkdir()
+    (tree / prefix).mkdir(parents=True)
+    devices.make(script, made, run)
+    found = scan(tree, parse_log(devices.log(made, prefix), NAMES))
+    assert found.pop(".").kind is Kind.DIRECTORY
+    return found
+
+
 def test_a_script_of_1_2(tmp_path: Path) -> None:
-    devices.make(WRAPPED, tmp_path, run)
-    assert devices.entries(tmp_path, NAMES) == {
+    assert entries(tmp_path, WRAPPED) == {
         "dev": Entry(Kind.DIRECTORY, 0o755),
         "dev/null": Entry(Kind.CHARACTER, 0o666, device=0x202),
         "dev/fd": Entry(Kind.DIRECTORY, 0o555),
@@ -77,8 +87,7 @@ def test_a_script_of_1_2(tmp_path: Path) -> None:
 
 
 def test_a_script_of_1_0(tmp_path: Path) -> None:
-    devices.make(PLAIN, tmp_path, run)
-    assert devices.entries(tmp_path, NAMES, "elsewhere") == {
+    assert entries(tmp_path, PLAIN, "elsewhere") == {
         "elsewhere": Entry(Kind.DIRECTORY, 0o755),
         "elsewhere/cuaa0": Entry(Kind.CHARACTER, 0o640, 66, 68, device=0x1C80),
         "elsewhere/console": Entry(Kind.CHARACTER, 0o600, device=0),
@@ -88,7 +97,7 @@ def test_a_script_of_1_0(tmp_path: Path) -> None:
 def test_what_is_no_node(tmp_path: Path) -> None:
     devices.make("echo hello > nonsense\n", tmp_path, run)
     with pytest.raises(BuildFailed, match="dev/nonsense is no device: 'hello"):
-        devices.entries(tmp_path, NAMES)
+        devices.log(tmp_path)
 
 
 @given(major=st.integers(0, 255), low=st.integers(0, 255), high=st.integers(0, 0xFFFF))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ _HOST_KEY = "etc/ssh/ssh_host_rsa_key"
 
 
 def recipe(release: Release, name: str, parts: Sequence[Recipe], identity: Identity) -> Recipe:
-    """`disk.qcow2` of `parts`, into which `identity`'s client may log in as root."""
+    """`disk.qcow2` of `parts`, the world first, into which `identity`'s client may log in as root."""
     sizes = data.of(release).image
     epoch = data.of(release).epoch
     layout = Layout.plan(sizes.root, sizes.swap)
@@ -49,25 +50,15 @@ def recipe(release: Release, name: str, parts: Sequence[Recipe], identity: Ident
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         work = kitchen.directory
         tree, image, raw = work / "tree", work / "root.ufs", work / "disk.raw"
+        run = _runner(kitchen, first.parent)
 
-        def run(argv: Sequence[str | Path], environment: Mapping[str, str]) -> str:
-            log = step.component_log(kitchen, str(argv[0]))
-            sandbox = Sandbox(
-                writable=(work,), readable=(first.parent,), environment={**environment, "TMPDIR": str(work)}
-            )
-            step.run(kitchen, sandbox, argv, str(argv[0]))
-            return log.read_text(errors="replace").partition("\n")[2]
-
+        made, *laid = kitchen.needs
         kitchen.say("laying out the root file system")
-        logs = [lay(need.path, tree) for need in kitchen.needs]
+        logs = [lay(need.path, tree) for need in laid]
         for path, content in {**files, _HOST_KEY: identity.host_key.read_bytes()}.items():
             replace(tree / path, content)
-        names = _names(tree)
-        told = manifest.parse_log("\n".join([*logs, dragonfly.log()]), names)
-        nodes = work / "dev"
-        nodes.mkdir()
-        devices.make(_read(tree, "dev/MAKEDEV").decode(), nodes, run)
-        entries = {**manifest.scan(tree, told), **devices.entries(nodes, names)}
+        text = "\n".join([*logs, dragonfly.log(), (made.path / LOG).read_text()])
+        entries = manifest.scan(tree, manifest.parse_log(text, _names(tree)))
 
         kitchen.say(f"writing {len(entries)} files")
         ufs.make(tree, manifest.manifest(entries, epoch), image, size=layout.root_bytes, epoch=epoch, run=run)
@@ -82,7 +73,8 @@ def recipe(release: Release, name: str, parts: Sequence[Recipe], identity: Ident
         facts = {"files": len(entries), "sha256": _digest(raw)}
         disk.convert(raw, work / DISK, run)
         (work / DISK).chmod(0o600)  # the host's private key is in it
-        _remove(work)
+        for left in (tree, image, raw, work / "first"):
+            _remove(left)
         return facts
 
     inputs = {
@@ -92,9 +84,25 @@ def recipe(release: Release, name: str, parts: Sequence[Recipe], identity: Ident
         "files": {path: hashlib.sha256(content).hexdigest() for path, content in files.items()},
         "first": hashlib.sha256(first.read_bytes()).hexdigest(),
         "log": dragonfly.log(),
-        "form": 2,
+        "form": 3,
     }
-    return Recipe(StepKind.IMAGE, name, inputs, make, needs=tuple(parts), minutes=15)
+    return Recipe(StepKind.IMAGE, name, inputs, make, needs=(nodes(parts[0]), *parts), minutes=15)
+
+
+def nodes(world: Recipe) -> Recipe:
+    """`install.mtree` with the device nodes that the world's own MAKEDEV makes."""
+
+    def make(kitchen: Kitchen) -> Mapping[str, Any]:
+        (need,) = kitchen.needs
+        directory = kitchen.directory / "dev"
+        directory.mkdir()
+        devices.make(_read(need.path / ROOT, "dev/MAKEDEV").decode(), directory, _runner(kitchen))
+        log = devices.log(directory)
+        (kitchen.directory / LOG).write_text(log, encoding="ascii")
+        _remove(directory)
+        return {"nodes": log.count("\n")}
+
+    return Recipe(StepKind.IMAGE, f"devices of {world.name}", {"form": 1}, make, needs=(world,), minutes=5)
 
 
 def lay(part: Path, tree: Path) -> str:
@@ -148,22 +156,29 @@ def _read(tree: Path, name: str) -> bytes:
         raise BuildFailed(f"no part of the image has /{name}", component="image") from error
 
 
+def _runner(kitchen: Kitchen, *readable: Path) -> ufs.Run:
+    """Runs programs in a sandbox that may write to the step's directory, and returns what they print."""
+    work = kitchen.directory
+
+    def run(argv: Sequence[str | Path], environment: Mapping[str, str]) -> str:
+        log = step.component_log(kitchen, str(argv[0]))
+        names = {**environment, "TMPDIR": str(work)}
+        step.run(kitchen, Sandbox(writable=(work,), readable=readable, environment=names), argv, str(argv[0]))
+        return log.read_text(errors="replace").partition("\n")[2]
+
+    return run
+
+
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _remove(work: Path) -> None:
-    """Everything but the disk, read-only directories included."""
-    for directory, _, _ in os.walk(work):
+def _remove(path: Path) -> None:
+    """A file, or a tree with directories that nobody may write to."""
+    if not path.is_dir():
+        path.unlink()
+        return
+    for directory, _, _ in os.walk(path):
         Path(directory).chmod(0o755)
-    for directory, names, files in os.walk(work, topdown=False):
-        for name in names:
-            path = Path(directory, name)
-            if path.is_symlink():
-                path.unlink()
-            else:
-                path.rmdir()
-        for name in files:
-            if (path := Path(directory, name)) != work / DISK:
-                path.unlink()
+    shutil.rmtree(path)
