@@ -102,9 +102,9 @@ class World(Strict):
 
     kit: WorldKit
     without: tuple[str, ...]
-    """Directories at the top of the tree that the world is not made of. Of `sys` only headers and `kernel`."""
+    """Directories at the top of the tree that the world is not made of; of `sys` it has a part, see `kernel`."""
     kernel: tuple[str, ...]
-    """Globs: what the userland needs of `sys`, apart from all headers. Nothing else of the kernel is there."""
+    """Globs: what the userland needs of `sys` beyond headers and makefiles. Nothing else is there."""
     containers: tuple[str, ...]
     """Directories whose subdirectories are components on their own; all others are built as a whole."""
     startup: dict[str, Name]
@@ -116,6 +116,34 @@ class World(Strict):
     unprotected: tuple[str, ...] = ()
     """Directories in which the tree's own makefiles choose for the stack protector."""
     exempt: tuple[Exempt, ...] = ()
+
+
+class KernelBuild(Strict):
+    """Table `[build.kernel]`."""
+
+    config: Text
+    """The release's own configuration, a path in the tree."""
+    directory: Text
+    """Where config(8) runs."""
+    sources: tuple[str, ...]
+    """All parts of the tree that kernels and modules are built from; others are not there."""
+    kit: WorldKit
+    aicasm: Text
+    """Directory of the assembler for Adaptec's controllers, which runs while kernels are built."""
+    foreign: tuple[str, ...] = ()
+    """Objects that the tree carries as such, made by whoever made them: names as modules' makefiles have them."""
+
+
+class Boot(Strict):
+    """Table `[build.boot]`: what runs before the kernel."""
+
+    sources: tuple[str, ...]
+    headers: dict[str, Text]
+    """Directory of the tree ▸ where its headers lie below `/usr/include`; the empty name is that itself."""
+    directories: tuple[str, ...]
+    """Directories of the tree, built in this order."""
+    installed: tuple[str, ...]
+    """Those of them that are installed."""
 
 
 class Image(Strict):
@@ -139,6 +167,8 @@ class Build(Strict):
     edits: tuple[Edit, ...] = ()
     world: World | None = None
     """Where none is known to build, there is none."""
+    kernel: KernelBuild | None = None
+    boot: Boot | None = None
     image: Image = Image()
     epoch: int = 0
     """Seconds since 1970 that whatever wants a date gets."""
@@ -154,4 +184,12 @@ def world(release: Release) -> World:
     found = of(release).world
     if found is None:
         raise UsageError(f"how the world of {release.title} is built is not known: releases/{release.name}.toml")
+    return found
+
+
+def kernel(release: Release) -> KernelBuild:
+    """Its part about the kernel; raises `UsageError` where there is none."""
+    found = of(release).kernel
+    if found is None:
+        raise UsageError(f"how kernels of {release.title} are built is not known: releases/{release.name}.toml")
     return found

@@ -25,7 +25,7 @@ def name(kernel: str, toolchain: str, *, protected: bool) -> str:
 
 
 def read(kernel: Kernel, tree: Path, default: str) -> str:
-    """The text that `kernel` is derived from: its own `config`, a file of the tree or of this host, or `default`."""
+    """The text that `kernel` is derived from: its `config`, a file of the tree or of this host, or `default`."""
     chosen = Path(kernel.config or default).expanduser()
     path = chosen if chosen.is_absolute() else tree / chosen
     try:

@@ -92,17 +92,18 @@ def make(
     variables: Mapping[str, str] | None = None,
     jobs: int = 1,
     component: str = "",
+    prefix: str | None = None,
 ) -> bool:
     """Run the tree's make(1) in `directory` of the tree for each of `targets` in turn; `all` with `jobs` at a time.
 
     `variables` go into its environment. What fails with several jobs is tried once more with one: these makefiles
     name their dependencies as well as they had to. Returns whether that was needed; progress says so. The log is
-    that of `component`, else of the directory.
+    that of `component`, else of the directory; banners call the directory `prefix`, if that is given.
     """
     inside = dataclasses.replace(
         sandbox, cwd=SRC / directory, environment={**sandbox.environment, **(variables or {})}
     )
-    argv = ["make", "-m", str(SRC / "share/mk"), *flags, f"DIRPRFX={directory}/"]
+    argv = ["make", "-m", str(SRC / "share/mk"), *flags, f"DIRPRFX={f'{directory}/' if prefix is None else prefix}"]
     retried = False
     for target in targets:
         banner = None if target in _QUIET else _BANNER

@@ -31,8 +31,12 @@ _FLAGS = ("-DNO_NLS", "-DNOHTML")
 
 def recipe(release: Release, tree: Tree) -> Recipe:
     """`bin`, `include` and `lib` of the world kit."""
+    return extended(release, tree, "world kit", data.world(release).kit)
+
+
+def extended(release: Release, tree: Tree, title: str, kit: data.WorldKit) -> Recipe:
+    """A kit with all that is ours of the world kit, and of the tree what `kit` says."""
     build = data.of(release)
-    kit = data.world(release).kit
     own_headers = [header for program in kit.programs.values() for header in program.headers]
     parts = within.Parts(tree, build, (*build.sources, *kit.sources, *kit.headers, *kit.libc, *own_headers))
 
@@ -46,7 +50,7 @@ def recipe(release: Release, tree: Tree) -> Recipe:
         for header, name in kit.headers.items():
             _copy(tree.path / header, root / "include" / name)
         sandbox = within.sandbox(kitchen, parts, Mount(KIT, root, writable=True))
-        kitchen.say("world kit: libc")
+        kitchen.say(f"{title}: libc")
         _libc(kitchen, sandbox, kit)
         flags = (*build.flags, *_FLAGS)
         for directory, library in kit.libraries.items():
@@ -54,7 +58,7 @@ def recipe(release: Release, tree: Tree) -> Recipe:
             for name, archive in library.items():
                 _copy(_objects(kitchen, directory) / archive, root / "lib" / f"lib{name}.a")
         for directory, program in kit.programs.items():
-            kitchen.say(f"world kit: {directory}")
+            kitchen.say(f"{title}: {directory}")
             for header in program.headers:
                 _copy(tree.path / header, root / "obj/headers" / directory / Path(header).name)
             _build(kitchen, sandbox, directory, flags, f"{_COMPILER} -I{OBJ}/headers/{directory}")
@@ -66,7 +70,7 @@ def recipe(release: Release, tree: Tree) -> Recipe:
         return {"programs": sorted(path.name for path in (root / "bin").iterdir())}
 
     inputs = {**parts.inputs(), "kit": kit.model_dump(), "flags": [*build.flags, *_FLAGS], "own": _digests(OWN)}
-    return Recipe(StepKind.TOOLS, "world kit", inputs, make, needs=(hostkit.recipe(release, tree),), minutes=10)
+    return Recipe(StepKind.TOOLS, title, inputs, make, needs=(hostkit.recipe(release, tree),), minutes=10)
 
 
 def _digests(own: Path) -> dict[str, str]:

@@ -1,0 +1,261 @@
+"""Kernels and their modules, cross-built by the tree's own makefiles, and what proves them.
+
+The steps are those of `make buildkernel installkernel`. A kernel is built in an object tree that outlives it
+(`objects.py`): after a change only what depends on it is built again, to the same bytes as from the beginning.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from dfbuild import process
+from dfbuild.build import step
+from dfbuild.build.dragonfly import (
+    data,
+    edits,
+    elf32,
+    evidence,
+    image,
+    install,
+    kernconf,
+    layout,
+    objects,
+    toolchain,
+    within,
+    worldkit,
+)
+from dfbuild.build.dragonfly.layout import KIT, OBJ, SRC
+from dfbuild.build.recipe import Kitchen, Recipe
+from dfbuild.errors import BuildFailed
+from dfbuild.model import StepKind, Variant
+from dfbuild.releases import Release
+from dfbuild.releases.schema import Protection, Toolchain
+from dfbuild.sandbox import Mount, Sandbox
+from dfbuild.source import Tree
+
+DEBUG = "kernel.debug"
+"""The linked kernel with its debugging information, for who wants to read addresses."""
+CONFIGURATION = "configuration"
+
+_SYS = OBJ / "usr/src/sys"
+_CONF = OBJ / "conf"
+_ROOT = OBJ / image.ROOT
+_RAW_LOG = OBJ / "install.log"
+_FORM = 1
+
+
+def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
+    """The kernel of `variant` from `tree`, with its modules: a part of an image.
+
+    `root/` has `/kernel` and `/modules` as `make installkernel` would have installed them (stripped of debugging
+    information), `install.mtree` their owners, modes and flags; beside them `kernel.debug` and `configuration`.
+    Facts: how compiler and protector show, call sites, sections, what was built.
+    """
+    build = data.of(release)
+    own = data.kernel(release)
+    kernel = release.kernels[variant.kernel]
+    compiler = release.toolchains[variant.toolchain]
+    protector = release.stack_protectors[variant.stack_protector].of_kernel
+    flags = tuple(flag for flag in protector.flags if flag not in compiler.unknown)
+    ident = kernconf.name(variant.kernel, variant.toolchain, protected=bool(protector.present))
+    makeoptions = {"DEBUG": "-g", **({"CONF_CFLAGS": " ".join(flags)} if flags else {})}
+    configuration = kernconf.derive(kernconf.read(kernel, tree.path, own.config), ident, kernel, makeoptions)
+    names = (*build.sources, *own.sources)
+    changes = edits.within(build.edits, names)
+    kit = worldkit.extended(release, tree, "kernel kit", own.kit)
+    tools = toolchain.recipe(release, tree, variant.toolchain)
+    # How it is built, apart from the sources: what an object tree is good for.
+    way = {
+        "release": release.name,
+        "needs": [kit.key, tools.key],
+        "configuration": configuration,
+        "flags": list(flags),
+        "epoch": build.epoch,
+        "places": [own.directory, own.aicasm],
+        "form": _FORM,
+    }
+
+    def make(kitchen: Kitchen) -> Mapping[str, Any]:
+        with objects.place(kitchen.workspace, objects.key(way), kitchen.directory / "work", kitchen.say) as here:
+            changed = objects.sync(here, tree, names, changes)
+            if here.old:
+                kitchen.say(f"{len(changed)} files of the source changed")
+            site = _Site(kitchen, here, own, ident, _sandbox(kitchen, here, build.epoch, variant.toolchain, flags))
+            again = site.build(configuration, removed=here.old and any(_is_gone(here, name) for name in changed))
+            facts = site.prove(compiler, variant.toolchain, protector)
+            site.install()
+        shutil.rmtree(kitchen.directory / "work", ignore_errors=True)
+        return {**facts, "name": ident, "incremental": here.old, "jobs": within.jobs(), "again with one job": again}
+
+    inputs = {
+        **way,
+        "tree": tree.hash_of(names),
+        "edits": [[change.file, change.find, change.put, change.regex] for change in changes],
+        "proof": [compiler.comment, protector.model_dump(), list(own.foreign)],
+    }
+    return Recipe(StepKind.KERNEL, ident, inputs, make, needs=(kit, tools), minutes=40)
+
+
+def _is_gone(here: objects.Place, name: str) -> bool:
+    return not (here.source / name).exists()
+
+
+def _sandbox(kitchen: Kitchen, here: objects.Place, epoch: int, ccver: str, flags: Sequence[str]) -> Sandbox:
+    """Kit and toolchain, the copy of the sources and the object tree, in their places."""
+    kit, tools = kitchen.needs
+    environment = layout.environment(epoch, ccver)
+    # For aicasm, a program that believes to know a Linux. The modules' makefiles take COPTS.
+    environment["NXCC"] = f"{environment['NXENV']} cctool -U__linux__"
+    environment["COPTS"] = " ".join(flags)
+    return Sandbox(
+        mounts=(
+            Mount(SRC, here.source),
+            Mount(OBJ, here.objects, writable=True),
+            Mount(KIT, kit.path),
+            *toolchain.mounts([tools]),
+        ),
+        environment=environment,
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Site:
+    """A kernel that is being built."""
+
+    kitchen: Kitchen
+    here: objects.Place
+    own: data.KernelBuild
+    ident: str
+    sandbox: Sandbox
+
+    @property
+    def inside(self) -> Path:
+        """The kernel's object directory, in the sandbox."""
+        return _SYS / self.ident
+
+    @property
+    def outside(self) -> Path:
+        return self._outside(self.inside)
+
+    def _outside(self, path: Path) -> Path:
+        return self.here.objects / path.relative_to(OBJ)
+
+    def build(self, configuration: str, *, removed: bool) -> bool:
+        """Everything up to the last module; returns whether a second attempt was needed."""
+        conf = self._outside(_CONF) / self.ident
+        conf.parent.mkdir(exist_ok=True)
+        conf.write_text(configuration, encoding="latin-1")
+        self.outside.mkdir(parents=True, exist_ok=True)
+        if removed:
+            # These would ask for files that are no more.
+            for depend in self.outside.rglob(".depend"):
+                depend.unlink()
+        # The number of the build; the first one's is 0, and so everyone's.
+        (self.outside / "version").unlink(missing_ok=True)
+        configure = dataclasses.replace(self.sandbox, cwd=SRC / self.own.directory)
+        self.kitchen.say(f"{self.ident}: configuring")
+        step.run(self.kitchen, configure, ["config", "-d", self.inside, _CONF / self.ident], "config")
+        aicasm = SRC / self.own.aicasm
+        self._make(("all",), flags=("-DBOOTSTRAPPING", "-f", f"{aicasm}/Makefile"), component="aicasm",
+                   variables={"MAKESRCPATH": str(aicasm)})  # fmt: skip
+        self.kitchen.say(f"{self.ident}: dependencies")
+        self._make(("depend",), component="depend")
+        self.kitchen.say(f"{self.ident}: compiling")
+        return self._make(("all",), component="kernel", jobs=within.jobs())
+
+    def _make(
+        self,
+        targets: Sequence[str],
+        *,
+        component: str,
+        flags: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+        jobs: int = 1,
+    ) -> bool:
+        return within.make(
+            self.kitchen, self.sandbox, str(self.inside), targets, flags=("KERNEL=kernel", *flags),
+            variables=variables, jobs=jobs, component=component, prefix="",
+        )  # fmt: skip
+
+    def prove(self, compiler: Toolchain, name: str, protector: Protection) -> dict[str, Any]:
+        """The facts of all objects and of the linked kernel; raises `BuildFailed` if they break a promise."""
+        symbols = {*protector.present, *protector.absent}
+        inner = {path.name: path for path in self._linked()}
+        outer = {
+            path.relative_to(self.outside).as_posix(): path
+            for path in sorted((self.outside / "usr").rglob("*.o"))
+            if path.is_file() and not any(fnmatch(path.name, pattern) for pattern in self.own.foreign)
+        }
+        kernel = {key: elf32.objects(path, symbols) for key, path in inner.items()}
+        modules = {key: elf32.objects(path, symbols) for key, path in outer.items()}
+        facts, of_modules = (
+            evidence.prove(made, {name: compiler}, name, protector, compilers={}, unprotected=()) if made else {}
+            for made in (kernel, modules)
+        )
+        in_objects = Counter[str]()
+        for made in kernel.values():
+            in_objects.update(made.references)
+        linked = {symbol: elf32.calls(self.outside / DEBUG, symbol) for symbol in protector.present}
+        for symbol, count in linked.items():
+            if count != in_objects[symbol]:
+                raise BuildFailed(
+                    f"the kernel calls {symbol} {count} times, its objects {in_objects[symbol]} times",
+                    component=DEBUG,
+                )
+        assembled = sum(not made.comments for made in kernel.values())
+        return {
+            "kernel": {**facts, "assembled": assembled, "linked": linked},
+            "modules": {**of_modules, "files": len(list((self.outside / "usr").rglob("*.ko")))},
+            "compiler": sorted({comment for made in kernel.values() for comment in made.comments}),
+            "sections": elf32.sizes(self.outside / DEBUG),
+        }
+
+    def _linked(self) -> list[Path]:
+        """The objects that the makefile links the kernel of."""
+        inside = dataclasses.replace(self.sandbox, cwd=self.inside)
+        argv = ["make", "-m", str(SRC / "share/mk"), "-V", "SYSTEM_OBJS"]
+        done = process.run(inside.argv(argv), self.kitchen.deadline)
+        names = [*(word for word in done.output.split() if word.endswith(".o")), "vers.o"]
+        missing = [name for name in names if not (self.outside / name).is_file()]
+        if done.status != 0 or missing:
+            raise BuildFailed(f"{self.ident} is linked of objects that are not there", component="kernel",
+                              tail=done.output[-2000:])  # fmt: skip
+        return [self.outside / name for name in names]
+
+    def install(self) -> None:
+        """`make install` into `root/` of the kitchen's directory, with the log of what only root could do."""
+        root, raw = self._outside(_ROOT), self._outside(_RAW_LOG)
+        shutil.rmtree(root, ignore_errors=True)
+        raw.unlink(missing_ok=True)
+        (root / "usr").mkdir(parents=True)
+        (root / "modules").mkdir()
+        self.kitchen.say(f"{self.ident}: installing")
+        for_manuals: list[str | Path] = ["mtree", "-deU", "-f", SRC / "etc/mtree/BSD.usr.dist", "-p", _ROOT / "usr"]
+        step.run(self.kitchen, self.sandbox, for_manuals, "install")
+        self._make(("install",), component="install", flags=("-DINSTALLSTRIPPED", "-DNO_MODULES_OLD"),
+                   variables={"DESTDIR": str(_ROOT), "METALOG": str(_RAW_LOG)})  # fmt: skip
+        entries = install.parse(raw.read_text(), str(_ROOT))
+        log = install.log(install.merge(entries, install.survey(root)))
+        _prune(root / "usr")
+        out = self.kitchen.directory
+        (out / image.LOG).write_text(log)
+        shutil.move(root, out / image.ROOT)
+        shutil.copyfile(self.outside / DEBUG, out / DEBUG)
+        shutil.copyfile(self._outside(_CONF) / self.ident, out / CONFIGURATION)
+
+
+def _prune(directory: Path) -> None:
+    """Remove empty directories, and what is no file: the hierarchy is the world's to make."""
+    for path, names, files in os.walk(directory, topdown=False):
+        for name in (*names, *files):
+            if (link := Path(path, name)).is_symlink():
+                link.unlink()
+        if not any(Path(path).iterdir()):
+            Path(path).rmdir()

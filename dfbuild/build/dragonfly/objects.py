@@ -1,0 +1,167 @@
+"""Object trees that outlive a build, so that after a change only what depends on it is built again.
+
+An object tree lies below `<work directory>/objects/<key>/`, with the sources that it was built from beside it:
+
+    lock        flock(2), taken by the one who builds
+    source/     a copy of the tree's parts, the release's edits made in it
+    source.json what is in it, by content
+    obj/        what make(1) left
+    open        there while a build runs; still there when one was cut off
+
+make(1) goes by time stamps, which say nothing across checkouts and exports. In the copy a file is as old as its
+content: only what differs is written again. What was cut off may have left half a file that looks finished, so then
+everything is built from the beginning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfbuild.build.dragonfly import edits
+from dfbuild.build.dragonfly.data import Edit
+from dfbuild.errors import BuildFailed
+from dfbuild.source import Tree
+from dfbuild.workspace import Workspace, atomic_write
+
+_BYTES = "latin-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An object tree that is ours for now. `old` says whether a build has been finished or has failed in it."""
+
+    path: Path
+    old: bool
+
+    @property
+    def source(self) -> Path:
+        return self.path / "source"
+
+    @property
+    def objects(self) -> Path:
+        return self.path / "obj"
+
+
+@contextlib.contextmanager
+def place(workspace: Workspace, key: str, otherwise: Path, say: Callable[[str], None]) -> Iterator[Place]:
+    """The object tree `key`, for the time of the block; if somebody else builds in it, a new one at `otherwise`.
+
+    A `BuildFailed` leaves it as it is: make(1) has come to its own end. Anything else that ends the block makes the
+    next one begin anew.
+    """
+    path = workspace.root / "objects" / key
+    path.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("somebody else is building there: starting from the beginning")
+            yield _fresh(otherwise)
+            return
+        mark = path / "open"
+        cut_off = mark.exists() or not (path / "obj").is_dir()
+        found = _fresh(path) if cut_off else Place(path, old=True)
+        mark.touch()
+        try:
+            yield found
+        except BuildFailed:
+            mark.unlink()
+            raise
+        mark.unlink()
+    finally:
+        os.close(fd)
+
+
+def _fresh(path: Path) -> Place:
+    for name in ("source", "obj"):
+        shutil.rmtree(path / name, ignore_errors=True)
+        (path / name).mkdir(parents=True)
+    (path / "source.json").unlink(missing_ok=True)
+    return Place(path, old=False)
+
+
+def sync(here: Place, tree: Tree, names: Sequence[str], changes: Sequence[Edit]) -> list[str]:
+    """Make `here.source` what `names` of `tree` are, with `changes` made; returns the files that changed."""
+    wanted = _wanted(tree, names, changes)
+    memory = here.path / "source.json"
+    try:
+        present: dict[str, list[str]] = json.loads(memory.read_text())
+    except FileNotFoundError:
+        present = {}
+    gone = [name for name in present if wanted.get(name) != present[name]]
+    new = [name for name in wanted if present.get(name) != wanted[name]]
+    if not gone and not new:
+        return []
+    # If this is cut off, what was being written counts as not there.
+    atomic_write(memory, json.dumps({name: what for name, what in present.items() if name not in gone}))
+    for name in sorted(gone, reverse=True):
+        _remove(here.source / name, directory=present[name][0] == "directory" and name not in wanted)
+    by_file: dict[str, list[Edit]] = {}
+    for change in changes:
+        by_file.setdefault(change.file, []).append(change)
+    later = int(time.time()) + 1
+    for name in new:
+        _copy(tree.path / name, here.source / name, wanted[name][0], by_file.get(name, ()))
+        if here.old and wanted[name][0] != "directory":
+            # make(1) sees whole seconds: newer than what a build has left that ended in this one.
+            os.utime(here.source / name, (later, later), follow_symlinks=False)
+    atomic_write(memory, json.dumps(wanted))
+    return sorted({name for name in (*gone, *new) if wanted.get(name, present.get(name, [""]))[0] != "directory"})
+
+
+def _wanted(tree: Tree, names: Sequence[str], changes: Sequence[Edit]) -> dict[str, list[str]]:
+    """Name ▸ what it is and its content; of an edited file with the edits."""
+    found: dict[str, list[str]] = {}
+    for part in sorted(set(names)):
+        for parent in reversed(Path(part).parents[:-1]):
+            found.setdefault(parent.as_posix(), ["directory", ""])
+        for name, kind, content in tree.hashes.entries(part):
+            found[name] = [kind, content]
+    for change in changes:
+        if change.file in found:
+            words = [change.find, change.put, str(change.regex)]
+            kind, content = found[change.file]
+            found[change.file] = [kind, hashlib.sha256("\0".join([content, *words]).encode()).hexdigest()]
+    return found
+
+
+def _copy(source: Path, target: Path, kind: str, changes: Sequence[Edit]) -> None:
+    if kind == "directory":
+        target.mkdir(exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "link":
+        target.unlink(missing_ok=True)
+        target.symlink_to(source.readlink())
+        return
+    if changes:
+        text = source.read_text(encoding=_BYTES)
+        for change in changes:
+            text = edits.apply(text, change)
+        target.write_text(text, encoding=_BYTES)
+    else:
+        shutil.copyfile(source, target)
+    target.chmod(0o755 if kind == "program" else 0o644)
+
+
+def _remove(path: Path, *, directory: bool) -> None:
+    if path.is_dir() and not path.is_symlink():
+        if directory:
+            shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def key(words: Mapping[str, object]) -> str:
+    """The name of the object tree for what `words` say: everything that decides how, but not what is built."""
+    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:20]
