@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dfbuild.build.dragonfly import install
+from dfbuild.errors import BuildFailed
 
 _MARK = "@@ "
 _TARGET = "@= "
@@ -44,18 +45,21 @@ targets() {
 }
 install() {
     directory= OPTIND=1
-    while getopts bBCcdf:g:m:Mo:psSv option; do [ $option = d ] && directory=yes; done
-    shift $((OPTIND - 1))
+    while getopts bB:Ccdf:g:m:Mo:psSv option; do [ $option = d ] && directory=yes; done
+    shift $(($OPTIND - 1))
     if [ -n "$directory" ]; then for target; do tell "$target"; done; else targets "$@"; fi
 }
 ln() {
     OPTIND=1
     while getopts fhinsv option; do :; done
-    shift $((OPTIND - 1))
+    shift $(($OPTIND - 1))
     [ $# -eq 1 ] && set -- "$1" .
-    targets "$@"
+    # What is a link now is one that this command has made.
+    if [ $# -eq 2 ] && [ -h "$2" ]; then tell "$2"; else targets "$@"; fi
 }
-make() { :; }
+for name in chflags chgrp chmod chown cp make mkdir mtree mv rm rmdir strip touch zic; do
+    eval "$name() { :; }"
+done
 """
 
 
@@ -87,15 +91,17 @@ def told(output: str, destination: str) -> set[str]:
 def compare(expected: Iterable[str], tree: install.Tree, exempt: Mapping[str, str]) -> dict[str, Any]:
     """The facts: how many files are named, how many of them are there, in per cent, and which are not.
 
-    `exempt` has those that may be missing, with the reason.
+    `exempt` has those that may be missing, with the reason. Raises `BuildFailed` if nothing is named.
     """
     named = {install.resolve(path, tree.links) for path in expected}
+    if not named:
+        raise BuildFailed("the makefiles name nothing to install", component="coverage")
     missing = sorted(path for path in named if path not in tree.types)
     unexplained = [path for path in missing if path not in exempt]
     return {
         "named": len(named),
         "installed": len(named) - len(missing),
-        "per cent": round(100 * (len(named) - len(missing)) / len(named), 2) if named else 0.0,
+        "per cent": round(100 * (len(named) - len(missing)) / len(named), 2),
         "missing": unexplained[:_NAMED],
         "missing in all": len(unexplained),
         "exempt": {path: exempt[path] for path in missing if path in exempt},

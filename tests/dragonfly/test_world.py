@@ -1,0 +1,113 @@
+"""The whole userland, cross-built on this host: complete, of the compiler and protector asked for, owned by whom it
+should be, and the same wherever it is built."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from pathlib import Path
+
+import pytest
+
+from dfbuild import releases
+from dfbuild.build.dragonfly import data, image, programs, world
+from dfbuild.build.recipe import Artefact
+from dfbuild.build.store import ArtefactStore, build_all
+from dfbuild.deadline import Deadline
+from dfbuild.image.manifest import Names, parse_log, scan
+from dfbuild.releases import Release
+from dfbuild.source import Tree
+from dfbuild.workspace import Workspace
+
+pytestmark = [pytest.mark.dragonfly, pytest.mark.timeout(7200)]
+
+BUILDABLE = {
+    name: release
+    for name in releases.available()
+    if (release := releases.load(name)).target == "dragonfly" and data.of(release).world is not None
+}
+CELLS = sorted({
+    (name, protector)
+    for release in BUILDABLE.values()
+    for name, protector in itertools.product(release.toolchains, ("on", "off"))
+})  # fmt: skip
+# What a guest needs to boot, to be logged into and to be tested.
+NEEDED = (
+    "bin/sh", "sbin/init", "usr/libexec/getty", "usr/bin/login", "sbin/mount", "sbin/fsck", "sbin/ifconfig",
+    "sbin/sysctl", "bin/ps", "bin/ls", "bin/cat", "bin/cp", "bin/stty", "usr/bin/uuencode", "usr/bin/uudecode",
+    "usr/bin/cksum", "bin/dd", "usr/bin/sed", "usr/bin/awk", "usr/sbin/sshd", "usr/sbin/syslogd",
+    "usr/libexec/ld-elf.so.1", "etc/rc", "etc/pwd.db", "etc/spwd.db", "etc/login.conf.db", "dev/MAKEDEV",
+    "boot/loader", "usr/bin/cc", "usr/bin/c++", "usr/share/man/man1/sh.1.gz",
+)  # fmt: skip
+
+
+def build(release: Release, tree: Tree, name: str, protector: str, workspace: Workspace) -> Artefact:
+    if name not in release.toolchains:
+        pytest.skip(f"{release.title} has no {name}")
+    recipe = world.recipe(release, tree, name, protector)
+    return build_all(recipe, ArtefactStore(workspace), Deadline.after(7000), print)
+
+
+@pytest.mark.parametrize(("name", "protector"), CELLS)
+def test_everything_is_built_installed_and_proven(
+    name: str, protector: str, release: Release, tree: Tree, workspace: Workspace
+) -> None:
+    made = build(release, tree, name, protector, workspace)
+    exempt = {one.name for one in data.world(release).exempt}
+    assert set(made.facts["failed"]) <= exempt
+    assert made.facts["coverage"]["missing"] == []
+    assert made.facts["coverage"]["named"] > 5000
+    assert bool(made.facts["protector"]["sites"]) == (protector == "on")
+    root = made.path / image.ROOT
+    assert [path for path in NEEDED if not (root / path).exists()] == []
+    for compiler in data.of(release).compilers:
+        assert (root / "usr/libexec" / compiler / "cc1").is_file()
+        assert (root / "usr/lib" / compiler / "libgcc.a").is_file()
+
+
+def test_files_belong_to_whom_they_should(release: Release, tree: Tree, workspace: Workspace) -> None:
+    made = build(release, tree, next(iter(release.toolchains)), "on", workspace)
+    root = made.path / image.ROOT
+    names = Names.parse((root / "etc/master.passwd").read_text(), (root / "etc/group").read_text())
+    entries = scan(root, parse_log((made.path / image.LOG).read_text(), names))
+    su, man, spwd = entries["usr/bin/su"], entries["usr/bin/man"], entries["etc/spwd.db"]
+    assert (su.mode, su.uid, su.flags) == (0o4555, 0, "schg")
+    assert (man.mode & 0o4000, man.uid) == (0o4000, names.user("man"))
+    assert spwd.mode == 0o600
+    assert entries["usr/games/hide"].gid == names.group("games")
+    assert entries["var/empty"].flags == "schg"
+    assert entries["tmp"].mode == 0o1777
+
+
+def test_the_suites_programs_are_the_cells(release: Release, tree: Tree, workspace: Workspace) -> None:
+    for name in release.toolchains:
+        beneath = world.recipe(release, tree, name, "on")
+        recipe = programs.recipe(release, tree, name, "on", beneath)
+        made = build_all(recipe, ArtefactStore(workspace), Deadline.after(7000), print)
+        where = made.path / image.ROOT / release.probes.lstrip("/")
+        assert {"smash", "netserve"} <= {path.name for path in where.iterdir()}
+        assert made.facts["protector"]["sites"] > 0
+
+
+def everything(directory: Path) -> dict[str, str]:
+    """Path ▸ hash or link target of every file below `directory`."""
+    return {
+        str(path.relative_to(directory)): f"-> {path.readlink()}"
+        if path.is_symlink()
+        else hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def test_the_same_tree_gives_the_same_bytes_elsewhere(
+    release: Release, tree: Tree, workspace: Workspace, tmp_path: Path
+) -> None:
+    name = next(iter(release.toolchains))
+    first = build(release, tree, name, "on", workspace)
+    again = build(release, tree, name, "on", Workspace(tmp_path / "a" / "quite different place"))
+    assert first.key == again.key
+    one, other = everything(first.path / image.ROOT), everything(again.path / image.ROOT)
+    assert sorted(path for path in one if one[path] != other.get(path)) == []
+    assert one.keys() == other.keys()
+    assert (first.path / image.LOG).read_text() == (again.path / image.LOG).read_text()
