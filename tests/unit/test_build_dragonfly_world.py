@@ -134,7 +134,7 @@ def test_targets_are_told_and_nothing_is_made(tmp_path: Path) -> None:
         (root / name).mkdir(parents=True)
         (tmp_path / "obj" / name / "test").mkdir(parents=True)
     text = DRY.replace("{root}", str(root)).replace("it's", "its")
-    script = coverage.script(text, str(tmp_path / "obj")).replace("touch", ": touch")
+    script = coverage.script(text, str(tmp_path / "obj"))
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     expected = {"bin/test", "bin/[", "etc/its", "etc/aliases", "var/empty"}
     assert coverage.told(done.stdout, str(root)) == expected
