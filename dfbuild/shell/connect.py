@@ -124,7 +124,12 @@ def _enter(connection: socket.socket, login: Login, data: SshData, deadline: Dea
     kind, _, key = login.host_key.strip().partition(" ")
     connection.settimeout(None)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    transport = paramiko.Transport(connection, default_window_size=_WINDOW, default_max_packet_size=_PACKET)
+    transport = paramiko.Transport(
+        connection,
+        default_window_size=_WINDOW,
+        default_max_packet_size=_PACKET,
+        disabled_algorithms={"pubkeys": unspoken_signatures(data)},
+    )
     transport.daemon = True
     transport.set_log_channel(_LOG)
     transport.banner_timeout = transport.auth_timeout = max(0.001, deadline.remaining())
@@ -173,6 +178,11 @@ def pinned_first(known: Sequence[str], kind: str) -> tuple[str, ...]:
     """`known` host key algorithms, those for keys of `kind` first: a server with several keys shows that one."""
     wanted = [name for name in _SIGNATURES.get(kind, (kind,)) if name in known]
     return (*wanted, *(name for name in known if name not in wanted))
+
+
+def unspoken_signatures(data: SshData) -> list[str]:
+    """RSA signatures that the release's servers neither know nor decline: the library would try them first."""
+    return [name for name in _SIGNATURES["ssh-rsa"] if data.key_algorithms and name not in data.key_algorithms]
 
 
 def _authenticate(transport: Transport, login: Login) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import paramiko
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,11 +18,11 @@ from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
 from dfbuild.model import Login
 from dfbuild.releases import load
-from dfbuild.releases.schema import SerialShell, Shell
+from dfbuild.releases.schema import SerialShell, Shell, SshShell
 from dfbuild.session.protocol import Session
 from dfbuild.shell import ShellLost, open_shell
 from dfbuild.shell.agent import HELLO, LOADER, READY, agent, loader_pieces
-from dfbuild.shell.connect import pinned_first
+from dfbuild.shell.connect import pinned_first, unspoken_signatures
 from dfbuild.shell.copy import Incoming, get_script, mode_of, put_script
 from dfbuild.shell.login import Prompts, Seen
 
@@ -143,3 +145,25 @@ def test_prompts_of_the_reference_are_regular_expressions() -> None:
     serial = load("reference").shell.serial
     for pattern in (serial.login, serial.password, serial.prompt):
         re.compile(pattern.encode())
+
+
+@pytest.mark.parametrize("name", ["1.0", "1.2", "1.4"])
+def test_servers_of_2004_get_signatures_that_they_know(name: str) -> None:
+    """OpenSSH before 7.2 knows RSA with SHA-1 only, and says nothing of what it knows."""
+    ssh = load(name).shell.ssh
+    assert ssh is not None
+    assert unspoken_signatures(ssh) == ["rsa-sha2-512", "rsa-sha2-256"]
+    assert unspoken_signatures(SshShell()) == []
+
+
+@pytest.mark.parametrize("name", ["1.0", "1.2", "1.4"])
+def test_the_library_speaks_every_algorithm_that_a_release_names(name: str) -> None:
+    ssh = load(name).shell.ssh
+    assert ssh is not None
+    here, there = socket.socketpair()
+    with here, there:
+        transport = paramiko.Transport(here)
+        options = transport.get_security_options()
+        options.kex, options.ciphers, options.digests = ssh.kex_algorithms, ssh.ciphers, ssh.macs
+        options.key_types = ssh.key_algorithms
+        transport.close()
