@@ -138,8 +138,11 @@ class Boot(Strict):
     """Table `[build.boot]`: what runs before the kernel."""
 
     sources: tuple[str, ...]
-    headers: dict[str, Text]
-    """Directory of the tree ▸ where its headers lie below `/usr/include`; the empty name is that itself."""
+    """Parts of the tree that it is built from, `sys` apart."""
+    kernel: tuple[str, ...]
+    """Globs below `sys`: what is needed of it beyond headers and makefiles."""
+    headers: dict[str, str]
+    """Directory or header of the tree ▸ its place in `/usr/include`; of a directory, the place of its contents."""
     directories: tuple[str, ...]
     """Directories of the tree, built in this order."""
     installed: tuple[str, ...]
@@ -184,6 +187,14 @@ def world(release: Release) -> World:
     found = of(release).world
     if found is None:
         raise UsageError(f"how the world of {release.title} is built is not known: releases/{release.name}.toml")
+    return found
+
+
+def boot(release: Release) -> Boot:
+    """Its part about the boot blocks; raises `UsageError` where there is none."""
+    found = of(release).boot
+    if found is None:
+        raise UsageError(f"how {release.title} boots is not known: releases/{release.name}.toml")
     return found
 
 

@@ -7,7 +7,6 @@ The steps are those of `make buildkernel installkernel`. A kernel is built in an
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,11 +21,10 @@ from dfbuild.build.dragonfly import (
     edits,
     elf32,
     evidence,
-    image,
-    install,
     kernconf,
     layout,
     objects,
+    part,
     toolchain,
     within,
     worldkit,
@@ -46,8 +44,6 @@ CONFIGURATION = "configuration"
 
 _SYS = OBJ / "usr/src/sys"
 _CONF = OBJ / "conf"
-_ROOT = OBJ / image.ROOT
-_RAW_LOG = OBJ / "install.log"
 _FORM = 1
 
 
@@ -231,31 +227,11 @@ class _Site:
 
     def install(self) -> None:
         """`make install` into `root/` of the kitchen's directory, with the log of what only root could do."""
-        root, raw = self._outside(_ROOT), self._outside(_RAW_LOG)
-        shutil.rmtree(root, ignore_errors=True)
-        raw.unlink(missing_ok=True)
-        (root / "usr").mkdir(parents=True)
-        (root / "modules").mkdir()
         self.kitchen.say(f"{self.ident}: installing")
-        for_manuals: list[str | Path] = ["mtree", "-deU", "-f", SRC / "etc/mtree/BSD.usr.dist", "-p", _ROOT / "usr"]
-        step.run(self.kitchen, self.sandbox, for_manuals, "install")
+        part.begin(self.kitchen, self.sandbox, self.here.objects)
         self._make(("install",), component="install", flags=("-DINSTALLSTRIPPED", "-DNO_MODULES_OLD"),
-                   variables={"DESTDIR": str(_ROOT), "METALOG": str(_RAW_LOG)})  # fmt: skip
-        entries = install.parse(raw.read_text(), str(_ROOT))
-        log = install.log(install.merge(entries, install.survey(root)))
-        _prune(root / "usr")
+                   variables=part.DESTINATION)  # fmt: skip
         out = self.kitchen.directory
-        (out / image.LOG).write_text(log)
-        shutil.move(root, out / image.ROOT)
+        part.finish(self.here.objects, out)
         shutil.copyfile(self.outside / DEBUG, out / DEBUG)
         shutil.copyfile(self._outside(_CONF) / self.ident, out / CONFIGURATION)
-
-
-def _prune(directory: Path) -> None:
-    """Remove empty directories, and what is no file: the hierarchy is the world's to make."""
-    for path, names, files in os.walk(directory, topdown=False):
-        for name in (*names, *files):
-            if (link := Path(path, name)).is_symlink():
-                link.unlink()
-        if not any(Path(path).iterdir()):
-            Path(path).rmdir()
