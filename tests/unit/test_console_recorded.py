@@ -32,6 +32,7 @@ LOGS = {
     "dragonfly/1.2-i386-own-loader.log": ("kernel root shell", None),
     "dragonfly/1.2-i386-smp-disk-read-timeouts.log": ("kernel root shell", None),
     "dragonfly/1.2-i386-smp2-single-user-commands.log": ("kernel root shell", None),
+    "dragonfly/1.2-i386-smp4-disk-login.log": ("kernel root shell", None),
     "dragonfly/1.2-i386-up-mountroot-prompt.log": ("kernel", ("BOOT_FAIL", "no root file system")),
     "dragonfly/5.9-x86_64-disk-boot.log": ("kernel root shell", None),
     "dragonfly/5.9-x86_64-disk-install.log": ("kernel root shell", None),

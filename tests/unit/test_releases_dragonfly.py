@@ -29,6 +29,7 @@ LOGS = {
     "1.2-i386-own-loader.log": None,
     "1.2-i386-smp-disk-read-timeouts.log": None,
     "1.2-i386-smp2-single-user-commands.log": None,
+    "1.2-i386-smp4-disk-login.log": None,
     "1.2-i386-up-mountroot-prompt.log": "no root file system",
 }
 
@@ -73,8 +74,9 @@ def test_recorded_consoles(release: Release, log: str) -> None:
     assert (crash and crash.title) == LOGS[log]
 
 
-def test_a_boot_from_disk_is_followed(release: Release) -> None:
-    data = (RECORDED / "1.2-i386-disk-login.log").read_bytes()
+@pytest.mark.parametrize("log", ["1.2-i386-disk-login.log", "1.2-i386-smp4-disk-login.log"])
+def test_a_boot_from_disk_is_followed(release: Release, log: str) -> None:
+    data = (RECORDED / log).read_bytes()
     boot = BootTracker(release.console.stages, silence=60.0, power_on=0.0)
     for offset in range(0, len(data), 7):
         boot.feed(data[offset : offset + 7], offset, 1.0)
