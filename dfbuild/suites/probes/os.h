@@ -33,6 +33,11 @@
 #endif
 #endif
 
+/* DragonFly 1.0 has no other clock. */
+#ifndef CLOCK_MONOTONIC
+#define CLOCK_MONOTONIC CLOCK_REALTIME
+#endif
+
 #if !defined(__i386__) && !defined(__x86_64__)
 #error "these programs are for x86"
 #endif
@@ -121,7 +126,7 @@ OS int os_guard(unsigned long *guard)
 #elif defined(__linux__)
     __asm__ __volatile__("movl %%gs:0x14, %0" : "=r"(*guard));
     return 0;
-#elif defined(__DragonFly__) && __GNUC__ >= 4
+#elif defined(__DragonFly__) && __GNUC__ >= 4 && __DragonFly_version >= 200000
     extern long __stack_chk_guard[];
 
     *guard = (unsigned long)__stack_chk_guard[0];
