@@ -66,7 +66,7 @@ class Kernel(Strict):
     append: str = ""
     """Kernel command line words, where the kernel takes one."""
     config: str = ""
-    """The configuration that it is derived from: a path in the source tree or an absolute one. Else the release's."""
+    """What it is derived from: a configuration in the source tree, or an absolute path. Else the release's own."""
     options: dict[str, str] = Field(default_factory=dict)
     """Options of the kernel configuration, with their values; empty for those that have none."""
     without: tuple[str, ...] = ()
