@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,8 +41,8 @@ def recipe(release: Release, tree: Tree, name: str) -> Recipe:
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         work = kitchen.directory / "work"
         here = objects.Place(work, old=False)
-        for directory in (here.source, here.objects):
-            directory.mkdir(parents=True)
+        for empty in (here.source, here.objects):
+            empty.mkdir(parents=True)
         objects.sync(here, tree, names, changes)
         _headers(here, own.headers)
         sandbox = Sandbox(
@@ -91,7 +92,6 @@ def _headers(here: objects.Place, headers: Mapping[str, str]) -> None:
 
 def _prove(place: Path, compiler: Toolchain) -> dict[str, Any]:
     """The facts of all objects; raises `BuildFailed` for a foreign compiler, or a protected second stage."""
-    import re
 
     made = {
         path.relative_to(place).as_posix(): elf32.objects(path, _PROTECTION)

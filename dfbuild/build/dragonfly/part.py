@@ -21,7 +21,7 @@ DESTINATION = {"DESTDIR": str(_ROOT), "METALOG": str(_RAW_LOG)}
 
 
 def begin(kitchen: Kitchen, sandbox: Sandbox, objects: Path) -> None:
-    """Lay out the directories that makefiles install into, below `objects`, which is `layout.OBJ` in the sandbox."""
+    """Lay out the directories that makefiles install into, below `objects`: `layout.OBJ` in the sandbox."""
     root = objects / image.ROOT
     shutil.rmtree(root, ignore_errors=True)
     (objects / _RAW_LOG.name).unlink(missing_ok=True)
