@@ -106,6 +106,8 @@ def _sections(path: Path) -> Iterator[_Section]:
             raise BuildFailed(f"{path.name} is no ELF file for the i386", component=path.name)
         raw = [_SECTION.unpack_from(data, at + number * size) for number in range(count)]
         names = data[raw[strings][4] : raw[strings][4] + raw[strings][5]] if count else b""
+        if any(link >= count for _, _, _, _, _, _, link, _, _, _ in raw):
+            raise IndexError("a section belongs to one that is not there")
     except (struct.error, IndexError) as error:
         raise BuildFailed(f"{path.name} is not a sound ELF file: {error}", component=path.name) from error
     for name, kind, flags, address, offset, length, link, info, _, _ in raw:

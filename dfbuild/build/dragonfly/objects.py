@@ -105,7 +105,7 @@ def sync(here: Place, tree: Tree, names: Sequence[str], changes: Sequence[Edit])
     # If this is cut off, what was being written counts as not there.
     atomic_write(memory, json.dumps({name: what for name, what in present.items() if name not in gone}))
     for name in sorted(gone, reverse=True):
-        _remove(here.source / name, directory=present[name][0] == "directory" and name not in wanted)
+        _remove(here.source / name)
     by_file: dict[str, list[Edit]] = {}
     for change in changes:
         by_file.setdefault(change.file, []).append(change)
@@ -154,10 +154,9 @@ def _copy(source: Path, target: Path, kind: str, changes: Sequence[Edit]) -> Non
     target.chmod(0o755 if kind == "program" else 0o644)
 
 
-def _remove(path: Path, *, directory: bool) -> None:
+def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        if directory:
-            shutil.rmtree(path)
+        shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 

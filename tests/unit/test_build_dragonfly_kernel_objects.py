@@ -1,0 +1,149 @@
+"""Object trees that outlive a build: what make(1) sees of a changed tree, and when everything begins anew."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dfbuild.build.dragonfly import objects
+from dfbuild.build.dragonfly.data import Edit
+from dfbuild.errors import BuildFailed, Cancelled
+from dfbuild.source import Tree
+from dfbuild.source.hashes import Hashes
+from dfbuild.workspace import Workspace
+
+EDIT = Edit(file="sys/a.c", find="old", put="new", reason="a test")
+
+
+def tree(path: Path, **files: str) -> Tree:
+    for name, text in files.items():
+        file = path / "sys" / name.replace("_", ".")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return Tree(path, "1.2", Hashes(path, path.parent / f"{path.name}.json"))
+
+
+def contents(place: objects.Place) -> dict[str, str]:
+    return {
+        path.relative_to(place.source).as_posix(): path.read_text()
+        for path in place.source.rglob("*")
+        if path.is_file()
+    }
+
+
+def stamps(place: objects.Place) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in place.source.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> objects.Place:
+    found = objects.Place(tmp_path / "place", old=True)
+    for directory in (found.source, found.objects):
+        directory.mkdir(parents=True)
+    return found
+
+
+def test_only_what_differs_is_written_again(tmp_path: Path, place: objects.Place) -> None:
+    first = tree(tmp_path / "first", a_c="old", b_c="same", c_c="gone")
+    assert objects.sync(place, first, ["sys"], [EDIT]) == ["sys/a.c", "sys/b.c", "sys/c.c"]
+    assert contents(place) == {"sys/a.c": "new", "sys/b.c": "same", "sys/c.c": "gone"}
+    before = stamps(place)
+    # Another checkout, with whatever times.
+    second = tree(tmp_path / "second", a_c="old", b_c="more", d_c="fresh")
+    os.utime(second.path / "sys/b.c", (0, 0))
+    assert objects.sync(place, second, ["sys"], [EDIT]) == ["sys/b.c", "sys/c.c", "sys/d.c"]
+    after = stamps(place)
+    assert contents(place) == {"sys/a.c": "new", "sys/b.c": "more", "sys/d.c": "fresh"}
+    assert after["a.c"] == before["a.c"]
+    assert after["b.c"] >= before["b.c"]
+    assert objects.sync(place, second, ["sys"], [EDIT]) == []
+
+
+def test_an_edit_that_changes_counts_as_a_change(tmp_path: Path, place: objects.Place) -> None:
+    source = tree(tmp_path / "tree", a_c="old")
+    objects.sync(place, source, ["sys"], [EDIT])
+    other = EDIT.model_copy(update={"put": "other"})
+    assert objects.sync(place, source, ["sys"], [other]) == ["sys/a.c"]
+    assert contents(place) == {"sys/a.c": "other"}
+    assert objects.sync(place, source, ["sys"], []) == ["sys/a.c"]
+    assert contents(place) == {"sys/a.c": "old"}
+
+
+def test_a_copy_that_was_cut_off_is_repaired(tmp_path: Path, place: objects.Place) -> None:
+    first, second = tree(tmp_path / "first", a_c="one"), tree(tmp_path / "second", a_c="two")
+    objects.sync(place, first, ["sys"], [])
+    (second.path / "sys/b.c").symlink_to("nowhere")
+    broken = EDIT.model_copy(update={"find": "three"})
+    with pytest.raises(BuildFailed):
+        objects.sync(place, second, ["sys"], [broken])
+    (place.source / "sys/a.c").write_text("half of t")
+    assert "sys/a.c" in objects.sync(place, first, ["sys"], [])
+    assert contents(place) == {"sys/a.c": "one"}
+
+
+def test_a_directory_in_a_file_s_place(tmp_path: Path, place: objects.Place) -> None:
+    objects.sync(place, tree(tmp_path / "first", a="file"), ["sys"], [])
+    second = tree(tmp_path / "second", b="file")
+    (second.path / "sys/a").mkdir()
+    (second.path / "sys/a/x.c").write_text("inside")
+    objects.sync(place, second, ["sys"], [])
+    assert contents(place) == {"sys/b": "file", "sys/a/x.c": "inside"}
+    objects.sync(place, tree(tmp_path / "third", a="file"), ["sys"], [])
+    assert contents(place) == {"sys/a": "file"}
+
+
+def test_make_builds_what_changed_within_a_second(tmp_path: Path, place: objects.Place) -> None:
+    """make(1) of the day compares whole seconds."""
+    objects.sync(place, tree(tmp_path / "first", a_c="one"), ["sys"], [])
+    made = place.objects / "a.o"
+    made.write_text("made of one")
+    objects.sync(place, tree(tmp_path / "second", a_c="two"), ["sys"], [])
+    assert int((place.source / "sys/a.c").stat().st_mtime) > int(made.stat().st_mtime)
+
+
+def test_a_failed_build_is_gone_on_with_and_a_cut_off_one_is_not(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    said: list[str] = []
+
+    def build(error: Exception | None) -> bool:
+        try:
+            with objects.place(workspace, "key", tmp_path / "other", said.append) as here:
+                found = (here.objects / "made").exists()
+                (here.objects / "made").touch()
+                if error is not None:
+                    raise error
+        except (BuildFailed, Cancelled):
+            return found
+        return found
+
+    broken = BuildFailed("no", component="x")
+    assert [build(error) for error in (None, broken, Cancelled("no"), None, None)] == [
+        False,
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert said == []
+
+
+def test_two_builds_at_a_time_do_not_meet(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    said: list[str] = []
+    with (
+        objects.place(workspace, "key", tmp_path / "one", said.append) as first,
+        objects.place(workspace, "key", tmp_path / "two", said.append) as second,
+    ):
+        assert first.path != second.path
+        assert second.path == tmp_path / "two"
+        assert second.objects.is_dir()
+        assert not second.old
+    assert len(said) == 1
+
+
+def test_keys_tell_ways_of_building_apart() -> None:
+    ways: list[dict[str, object]] = [{"flags": ["-O"]}, {"flags": ["-O2"]}, {"flags": ["-O"], "epoch": 1}]
+    assert len({objects.key(way) for way in ways}) == 3
+    assert objects.key({"a": 1, "b": 2}) == objects.key({"b": 2, "a": 1})
