@@ -113,7 +113,7 @@ def make(
         except BuildFailed:
             if not several:
                 raise
-            kitchen.say(f"{directory}: failed with {jobs} jobs at a time, once more with one")
+            kitchen.say(f"{component or directory}: failed with {jobs} jobs at a time, once more with one")
             retried = True
             step.run(kitchen, inside, [*argv, target], component or directory, banner)
     return retried
