@@ -131,7 +131,7 @@ class KernelBuild(Strict):
     aicasm: Text
     """Directory of the assembler for Adaptec's controllers, which runs while kernels are built."""
     foreign: tuple[str, ...] = ()
-    """Objects that the tree carries as such, made by whoever made them: names as modules' makefiles have them."""
+    """Names of objects that are not of the compiler: those that the tree carries as such, or that run on this host."""
 
 
 class Boot(Strict):
