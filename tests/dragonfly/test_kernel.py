@@ -1,0 +1,161 @@
+"""Kernels, modules and boot blocks of a real tree: complete, proven, always the same, quick to build again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from dfbuild.build.dragonfly import boot, data, elf32, kernel
+from dfbuild.build.recipe import Artefact
+from dfbuild.build.store import MANIFEST, ArtefactStore, build_all
+from dfbuild.deadline import Deadline
+from dfbuild.errors import BuildFailed
+from dfbuild.model import Variant
+from dfbuild.releases import Release
+from dfbuild.releases.schema import Kernel
+from dfbuild.source import Tree
+from dfbuild.source.hashes import Hashes
+from dfbuild.workspace import Workspace
+
+pytestmark = [pytest.mark.dragonfly, pytest.mark.timeout(2400)]
+
+HANDLER = "__stack_smash_handler"
+TOUCHED = "sys/netinet/tcp_input.c"
+# A trimmed kernel, by way of a configuration of one's own.
+UNNEEDED = ("device ahc", "device ahd", "device isp", "device mpt", "device sym", "device ncr", "options INET6")
+
+
+def build(
+    release: Release, tree: Tree, workspace: Workspace, toolchain: str, protector: str, name: str
+) -> Artefact:
+    recipe = kernel.recipe(release, tree, Variant(release.name, toolchain, protector, name))
+    return build_all(recipe, ArtefactStore(workspace), Deadline.after(2400, what=name), print)
+
+
+def digests(artefact: Artefact) -> dict[str, str]:
+    return {
+        path.relative_to(artefact.path).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(artefact.path.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+
+
+def cell(release: Release) -> tuple[str, str]:
+    """A toolchain of the release that can protect stacks, and the setting that does."""
+    build_data = data.of(release)
+    name = next(name for name, compiler in build_data.compilers.items() if compiler.protector != "never")
+    return name, "on"
+
+
+def test_generic_as_it_stands(release: Release, tree: Tree, workspace: Workspace) -> None:
+    toolchain, protector = cell(release)
+    made = build(release, tree, workspace, toolchain, protector, "up")
+    sites = made.facts["kernel"]["protector"]["sites"]
+    assert sites > 100
+    assert made.facts["kernel"]["linked"] == {HANDLER: sites}
+    assert elf32.calls(made.path / "root/kernel", HANDLER) == sites
+    assert made.facts["modules"]["files"] == len(list((made.path / "root/modules").glob("*.ko"))) > 200
+    assert made.facts["modules"]["protector"]["sites"] > 100
+    log = (made.path / "install.mtree").read_text().splitlines()
+    assert sum(line.startswith("./modules/") for line in log) == made.facts["modules"]["files"]
+    assert any(line.startswith("./kernel ") and "uname=root" in line for line in log)
+    wanted = f"{release.name if release.name != '1.4' else ''}"
+    stamped = (made.path / "root/kernel").read_bytes()
+    assert b"root@localhost:/usr/obj/usr/src/sys/" + made.facts["name"].encode() in stamped
+    assert wanted.encode() in stamped
+
+
+def test_every_toggle_shows(release: Release, tree: Tree, workspace: Workspace) -> None:
+    toolchain, _ = cell(release)
+    made = build(release, tree, workspace, toolchain, "off", "smp")
+    assert made.facts["kernel"]["protector"]["sites"] == 0
+    assert elf32.calls(made.path / "root/kernel", HANDLER) == 0
+    assert elf32.calls(made.path / "root/kernel", "panic") > 1000
+    assert "options SMP" in " ".join((made.path / "configuration").read_text().split())
+    assert b"SMP: AP CPU" in (made.path / "root/kernel").read_bytes()
+
+
+def writable(tree: Tree, place: Path) -> Tree:
+    """A checkout of one's own: every file a link to the tree's, the one that is to be touched a copy."""
+    shutil.copytree(tree.path, place, copy_function=os.link, symlinks=True, ignore=shutil.ignore_patterns(".git"))
+    touched = place / TOUCHED
+    text = touched.read_bytes()
+    touched.unlink()
+    touched.write_bytes(text)
+    return Tree(place, tree.release, Hashes(place, place.parent / "hashes.json"))
+
+
+def test_a_changed_file_is_built_alone_to_the_same_bytes(
+    release: Release, tree: Tree, workspace: Workspace, tmp_path: Path
+) -> None:
+    toolchain, protector = cell(release)
+    own = writable(tree, tmp_path / "checkout")
+    build(release, own, workspace, toolchain, protector, "up")
+    with (own.path / TOUCHED).open("ab") as file:
+        file.write(b"int dfbuild_probe_marker = 42;\n")
+    started = time.monotonic()
+    again = build(release, own, workspace, toolchain, protector, "up")
+    print(f"after touching one file: {time.monotonic() - started:.1f} s")
+    assert again.facts["incremental"]
+    assert b"dfbuild_probe_marker" in (again.path / "root/kernel").read_bytes()
+    # From the beginning, elsewhere, with tools that are at hand.
+    other = Workspace(tmp_path / "work")
+    for kind in ("tools", "toolchain"):
+        shutil.copytree(workspace.artefacts / kind, other.artefacts / kind, symlinks=True, copy_function=os.link)
+    moved = own.path.rename(tmp_path / "elsewhere")
+    fresh = build(
+        release, Tree(moved, own.release, Hashes(moved, tmp_path / "h.json")), other, toolchain, protector, "up"
+    )
+    assert not fresh.facts["incremental"]
+    assert digests(fresh) == digests(again)
+
+
+def test_what_does_not_compile_names_itself_and_is_gone_on_with(
+    release: Release, tree: Tree, workspace: Workspace, tmp_path: Path
+) -> None:
+    toolchain, protector = cell(release)
+    own = writable(tree, tmp_path / "checkout")
+    whole = (own.path / TOUCHED).read_bytes()
+    (own.path / TOUCHED).write_bytes(whole + b"this is no C\n")
+    with pytest.raises(BuildFailed) as caught:
+        build(release, own, workspace, toolchain, protector, "up")
+    assert caught.value.component == "kernel"
+    assert "tcp_input.c" in caught.value.log.read_text() if caught.value.log else False
+    (own.path / TOUCHED).write_bytes(whole + b"int dfbuild_probe_mended = 1;\n")
+    mended = build(release, own, workspace, toolchain, protector, "up")
+    assert mended.facts["incremental"]
+    assert b"dfbuild_probe_mended" in (mended.path / "root/kernel").read_bytes()
+
+
+def test_a_configuration_of_one_s_own(release: Release, tree: Tree, workspace: Workspace, tmp_path: Path) -> None:
+    toolchain, protector = cell(release)
+    base = (tree.path / data.kernel(release).config).read_text(encoding="latin-1")
+    own = tmp_path / "OWN"
+    kept = [line for line in base.splitlines() if not " ".join(line.split()).startswith(UNNEEDED)]
+    own.write_text("\n".join([*kept, "makeoptions NO_MODULES=yes", ""]))
+    wished = Kernel(config=str(own), options={"DDB_UNATTENDED": "", "HZ": "1000", "DEVICE_POLLING": ""})
+    changed = release.model_copy(update={"kernels": {**release.kernels, "own": wished}})
+    made = build(changed, tree, workspace, toolchain, protector, "own")
+    symbols = (made.path / "root/kernel").read_bytes()
+    assert b"ether_poll_register" in symbols
+    assert b"ahc_attach" not in symbols
+    assert made.facts["modules"]["files"] == 0
+
+
+def test_boot_blocks(release: Release, tree: Tree, workspace: Workspace) -> None:
+    toolchain, _ = cell(release)
+    store = ArtefactStore(workspace)
+    made = build_all(boot.recipe(release, tree, toolchain), store, Deadline.after(2400), print)
+    place = made.path / "root/boot"
+    assert (place / "mbr").read_bytes()[510:] == b"\x55\xaa"
+    assert (place / "boot1").stat().st_size == 512
+    assert (place / "boot2").stat().st_size == 7680
+    assert (place / "loader").stat().st_size > 100_000
+    for name in ("loader.4th", "support.4th", "loader.help", "defaults/loader.conf"):
+        assert (place / name).stat().st_size > 0
+    assert b"root@localhost" in (place / "loader").read_bytes()
