@@ -131,7 +131,7 @@ class KernelBuild(Strict):
     aicasm: Text
     """Directory of the assembler for Adaptec's controllers, which runs while kernels are built."""
     foreign: tuple[str, ...] = ()
-    """Names of objects that are not of the compiler: those that the tree carries as such, or that run on this host."""
+    """Names of objects that are not of the compiler: carried by the tree as such, or run on this host."""
 
 
 class Boot(Strict):
