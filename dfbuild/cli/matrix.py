@@ -19,6 +19,7 @@ from dfbuild import __version__
 from dfbuild.build.recipe import Artefact, Target
 from dfbuild.build.store import ArtefactStore
 from dfbuild.build.targets import target
+from dfbuild.cli import source
 from dfbuild.cli.parser import build as build_parser
 from dfbuild.cli.progress import shown
 from dfbuild.cli.report import present
@@ -36,7 +37,7 @@ from dfbuild.matrix.schedule import host_limits
 from dfbuild.model import Cell
 from dfbuild.results.records import RunInfo, RunStatus
 from dfbuild.results.store import Store
-from dfbuild.source import Tree, open_tree
+from dfbuild.source import Tree
 from dfbuild.workspace import Workspace
 
 _PROBE_SECONDS = 60.0
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
             config_text=matrix.file.read_text(encoding="utf-8"),
             command=("dfbuild", *arguments.argv),
             cells=chosen.plan.cells,
-            options=_options(arguments),
+            options=_options(arguments, matrix),
             refusals=chosen.plan.refusals,
             versions=_versions(),
         )
@@ -94,7 +95,7 @@ def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
 
 def _tree(arguments: argparse.Namespace, matrix: Matrix, workspace: Workspace) -> Tree:
     """The source tree that the command line or the environment names; it must be of the matrix's release."""
-    tree = open_tree(arguments.src, workspace, Deadline.after(_EXPORT_SECONDS), rev=arguments.rev)
+    tree = source.tree(arguments, workspace, Deadline.after(_EXPORT_SECONDS))
     if tree.release != matrix.release.name:
         raise UsageError(
             f"{tree.path} is a tree of release {tree.release}, but {matrix.file} is for {matrix.release.name}",
@@ -190,13 +191,16 @@ def _interruptible(cancel: Cancel) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _options(arguments: argparse.Namespace) -> tuple[str, ...]:
+def _options(arguments: argparse.Namespace, matrix: Matrix) -> tuple[str, ...]:
     """What a line that repeats a part of this run has to say as well."""
-    return tuple(
-        word
-        for name in ("src", "rev", "via", "work")
-        if getattr(arguments, name)
-        for word in (f"--{name}", str(getattr(arguments, name)))
+    return (
+        *(source.options(arguments) if matrix.release.source is not None else ()),
+        *(
+            word
+            for name in ("via", "work")
+            if getattr(arguments, name)
+            for word in (f"--{name}", str(getattr(arguments, name)))
+        ),
     )
 
 

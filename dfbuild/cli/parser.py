@@ -6,6 +6,7 @@ Each command names the function that runs it as `module:function`; it is importe
 from __future__ import annotations
 
 import argparse
+import os
 
 from dfbuild import __version__
 
@@ -122,6 +123,16 @@ def _guest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--src", metavar="DIR", help="source tree or repository (default: $DFBUILD_SRC)")
     parser.add_argument("--rev", metavar="REV", default="", help="revision in the repository")
+    _file(
+        parser.add_argument(
+            "--patch",
+            metavar="FILE",
+            action="append",
+            default=[],
+            type=os.path.abspath,
+            help="patch to apply to a copy of it; repeatable",
+        )
+    )
 
 
 def _others(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -10,8 +10,8 @@ import time
 from dfbuild import releases
 from dfbuild.build.dragonfly import toolchain
 from dfbuild.build.store import ArtefactStore, build_all
+from dfbuild.cli import source
 from dfbuild.deadline import Deadline
-from dfbuild.source import open_tree
 from dfbuild.workspace import Workspace
 
 _SECONDS = 3600.0
@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the toolchain unless it is made already; its prefix goes to standard output."""
     workspace = Workspace.locate(arguments.work)
     deadline = Deadline.after(_SECONDS, what=f"toolchain {arguments.name}")
-    tree = open_tree(arguments.src, workspace, deadline, rev=arguments.rev, release=arguments.release)
+    tree = source.tree(arguments, workspace, deadline, release=arguments.release)
     started = time.monotonic()
     recipe = toolchain.recipe(releases.load(tree.release), tree, arguments.name)
     made = build_all(recipe, ArtefactStore(workspace), deadline, _say)

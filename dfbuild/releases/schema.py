@@ -57,7 +57,11 @@ class StackProtector(Protection):
 
     @property
     def of_kernel(self) -> Protection:
-        return self.kernel or self
+        return self.kernel or self.of_world
+
+    @property
+    def of_world(self) -> Protection:
+        return Protection.model_validate(self.model_dump(exclude={"kernel"}))
 
 
 class Kernel(Strict):

@@ -13,7 +13,7 @@ from typing import Any
 
 from dfbuild.workspace import atomic_write
 
-_NO_SOURCE = frozenset({".git", ".hg", ".svn", "CVS"})
+NO_SOURCE = frozenset({".git", ".hg", ".svn", "CVS"})
 """What version control keeps inside a tree."""
 
 
@@ -65,7 +65,7 @@ class Hashes:
             if stat.S_ISDIR(status.st_mode):
                 found.append((name, "directory", ""))
                 with os.scandir(path) as entries:
-                    stack += [(path / e.name, f"{name}/{e.name}") for e in entries if e.name not in _NO_SOURCE]
+                    stack += [(path / e.name, f"{name}/{e.name}") for e in entries if e.name not in NO_SOURCE]
             elif stat.S_ISLNK(status.st_mode):
                 found.append((name, "link", str(path.readlink())))
             elif stat.S_ISREG(status.st_mode):

@@ -57,8 +57,13 @@ def open_tree(
         raise UsageError(f"{path} is no directory", hint=_HINT)
     if rev:
         path = _export(path, rev, workspace, deadline)
+    return opened(path, release or detect(path), workspace)
+
+
+def opened(path: Path, release: str, workspace: Workspace) -> Tree:
+    """The tree at `path`, known to be of `release`."""
     name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
-    return Tree(path, release or detect(path), Hashes(path, workspace.cache / f"source-{name}.json"))
+    return Tree(path, release, Hashes(path, workspace.cache / f"source-{name}.json"))
 
 
 def detect(path: Path) -> str:

@@ -44,7 +44,7 @@ NEEDED = (
 def build(release: Release, tree: Tree, name: str, protector: str, workspace: Workspace) -> Artefact:
     if name not in release.toolchains:
         pytest.skip(f"{release.title} has no {name}")
-    recipe = world.recipe(release, tree, name, protector)
+    recipe = world.recipe(release, tree, name, release.stack_protectors[protector].of_world)
     return build_all(recipe, ArtefactStore(workspace), Deadline.after(7000), print)
 
 
@@ -81,8 +81,9 @@ def test_files_belong_to_whom_they_should(release: Release, tree: Tree, workspac
 
 def test_the_suites_programs_are_the_cells(release: Release, tree: Tree, workspace: Workspace) -> None:
     for name in release.toolchains:
-        beneath = world.recipe(release, tree, name, "on")
-        recipe = programs.recipe(release, tree, name, "on", beneath)
+        protection = release.stack_protectors["on"].of_world
+        beneath = world.recipe(release, tree, name, protection)
+        recipe = programs.recipe(release, tree, name, protection, beneath)
         made = build_all(recipe, ArtefactStore(workspace), Deadline.after(7000), print)
         where = made.path / image.ROOT / release.probes.lstrip("/")
         assert {"smash", "netserve"} <= {path.name for path in where.iterdir()}

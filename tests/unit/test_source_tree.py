@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dfbuild import releases
 from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
-from dfbuild.source import detect, open_tree
+from dfbuild.source import Tree, detect, open_tree, patched
 from dfbuild.source.hashes import Hashes
 from dfbuild.workspace import Workspace
 
@@ -148,3 +148,79 @@ def test_a_directory_that_is_no_repository_has_no_revisions(
 ) -> None:
     with pytest.raises(UsageError, match="has no revision"):
         open_tree(str(tree(tmp_path / "tree")), workspace, deadline, rev="main")
+
+
+GOOD = """\
+diff --git a/bin/one b/bin/one
+--- a/bin/one
++++ b/bin/one
+@@ -1 +1 @@
+-1
+\\ No newline at end of file
++one
+diff --git a/bin/two b/bin/two
+new file mode 100755
+--- /dev/null
++++ b/bin/two
+@@ -0,0 +1 @@
++two
+"""
+
+
+def patch(directory: Path, text: str, name: str = "fix.patch") -> Path:
+    (directory / name).write_text(text)
+    return directory / name
+
+
+def snapshot(opened: Tree) -> dict[Path, int]:
+    return {path: path.lstat().st_ctime_ns for path in opened.path.rglob("*")}
+
+
+def test_patches_go_into_a_copy_and_the_tree_stays_as_it_is(
+    tmp_path: Path, workspace: Workspace, deadline: Deadline
+) -> None:
+    given_tree = open_tree(str(tree(tmp_path / "tree")), workspace, deadline)
+    before = snapshot(given_tree)
+    made = patched(given_tree, [patch(tmp_path, GOOD)], workspace, deadline)
+    assert snapshot(given_tree) == before
+    assert (made.path / "bin/one").read_text() == "one\n"
+    assert os.access(made.path / "bin/two", os.X_OK)
+    assert made.path.is_relative_to(workspace.root)
+    assert made.release == given_tree.release
+    assert made.hash_of([PARAM]) == given_tree.hash_of([PARAM])
+    assert made.hash_of(["bin"]) != given_tree.hash_of(["bin"])
+    # The same again is the same copy, and what the user changes meanwhile another one.
+    assert patched(given_tree, [patch(tmp_path, GOOD, "again.patch")], workspace, deadline).path == made.path
+    (given_tree.path / "bin/three").write_text("3")
+    assert (patched(given_tree, [patch(tmp_path, GOOD)], workspace, deadline).path / "bin/three").exists()
+
+
+def test_patches_are_applied_one_upon_the_other(tmp_path: Path, workspace: Workspace, deadline: Deadline) -> None:
+    given_tree = open_tree(str(tree(tmp_path / "tree")), workspace, deadline)
+    second = "--- a/bin/one\n+++ b/bin/one\n@@ -1 +1 @@\n-one\n+more\n"
+    files = [patch(tmp_path, GOOD), patch(tmp_path, second, "second.patch")]
+    assert (patched(given_tree, files, workspace, deadline).path / "bin/one").read_text() == "more\n"
+    with pytest.raises(UsageError, match="bin/one:1") as caught:
+        patched(given_tree, files[::-1], workspace, deadline)
+    assert caught.value.file == files[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no patch at all\n",
+        GOOD.replace("-1\n", "-7\n"),
+        GOOD.replace("bin/two", "../two"),
+        GOOD.replace("bin/two", ".git/hooks/two"),
+    ],
+)
+def test_patches_that_do_not_apply_leave_nothing(
+    text: str, tmp_path: Path, workspace: Workspace, deadline: Deadline
+) -> None:
+    given_tree = open_tree(str(tree(tmp_path / "tree")), workspace, deadline)
+    with pytest.raises(UsageError, match=r"fix\.patch"):
+        patched(given_tree, [patch(tmp_path, text)], workspace, deadline)
+    assert list((workspace.root / "sources").iterdir()) == []
+    with pytest.raises(UsageError, match="cannot read the patch"):
+        patched(given_tree, [tmp_path / "none.patch"], workspace, deadline)

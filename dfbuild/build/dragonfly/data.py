@@ -38,6 +38,8 @@ class Kit(Strict):
     """Program ▸ the shell script in the tree that is it."""
     programs: dict[str, str] = Field(default_factory=dict)
     """Directory of the tree ▸ the program that its makefile builds. Built in this order."""
+    bootstrap: tuple[str, ...] = ()
+    """Those of them that are built with the program itself, and whose makefile has a target to do without."""
     libraries: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Directory of the tree ▸ the name that programs link it by ▸ the archive that its makefile builds."""
 

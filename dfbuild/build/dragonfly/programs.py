@@ -15,6 +15,7 @@ from dfbuild.build.dragonfly.layout import KIT, OBJ, TOOLS, WORLD, environment
 from dfbuild.build.recipe import Kitchen, Recipe
 from dfbuild.model import StepKind
 from dfbuild.releases import Release
+from dfbuild.releases.schema import Protection
 from dfbuild.sandbox import Mount, Sandbox
 from dfbuild.source import Tree
 
@@ -24,13 +25,12 @@ _LOG = "type=file uname=root gname=wheel mode=0555"
 _CFLAGS = ("-O", "-pipe")
 
 
-def recipe(release: Release, tree: Tree, name: str, protector: str, world: Recipe) -> Recipe:
+def recipe(release: Release, tree: Tree, name: str, protection: Protection, world: Recipe) -> Recipe:
     """`root/` with the programs where the release has them (`probes`), and `install.mtree`.
 
     `world` is the recipe of the world that they run in; changing a program builds no other anew. The facts
     are those of `proof.prove`.
     """
-    protection = release.stack_protectors[protector]
     sources = {path.name: path.read_bytes() for path in sorted(_SOURCES.iterdir()) if path.suffix in (".c", ".h")}
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
@@ -76,7 +76,7 @@ def recipe(release: Release, tree: Tree, name: str, protector: str, world: Recip
         "form": 1,
     }
     needs = (world, toolchain.recipe(release, tree, name))
-    return Recipe(StepKind.WORLD, f"{name}-{protector} programs", inputs, make, needs=needs, minutes=10)
+    return Recipe(StepKind.WORLD, f"{world.name} programs", inputs, make, needs=needs, minutes=10)
 
 
 def _path() -> str:

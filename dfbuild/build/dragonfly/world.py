@@ -23,6 +23,7 @@ from dfbuild.build.recipe import Kitchen, Recipe
 from dfbuild.errors import BuildFailed
 from dfbuild.model import StepKind
 from dfbuild.releases import Release
+from dfbuild.releases.schema import Protection
 from dfbuild.sandbox import Mount, Sandbox
 from dfbuild.source import Tree
 
@@ -40,8 +41,8 @@ _BATCH = 500
 """Objects that one readelf reads."""
 
 
-def recipe(release: Release, tree: Tree, name: str, protector: str) -> Recipe:
-    """The world of `tree`, compiled by toolchain `name` with stack protector `protector`.
+def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> Recipe:
+    """The world of `tree`, compiled by toolchain `name` with stack protection as `protection` says.
 
     `root/` is what `make installworld distribution` would have installed, without device nodes, `install.mtree` the
     log of owners, modes and flags: a part of an image. Facts: components, those that failed and are exempt, those
@@ -50,7 +51,7 @@ def recipe(release: Release, tree: Tree, name: str, protector: str) -> Recipe:
     build, world = data.of(release), data.world(release)
     parts = within.Parts(tree, build, tuple(_top(tree.path, world.without)))
     kernel = tuple(kernel_files(tree.path, world.kernel))
-    flags = release.stack_protectors[protector].flags
+    flags = protection.flags
     needs = (
         worldkit.recipe(release, tree),
         *(toolchain.recipe(release, tree, compiler) for compiler in build.compilers),
@@ -76,7 +77,7 @@ def recipe(release: Release, tree: Tree, name: str, protector: str) -> Recipe:
         facts = site.build(name)
         made = {
             **facts,
-            **site.prove(release, name, protector),
+            **site.prove(release, name, protection),
             "coverage": site.install(build.epoch),
         }
         for rest in ("obj", "edited", "sys"):
@@ -88,10 +89,15 @@ def recipe(release: Release, tree: Tree, name: str, protector: str) -> Recipe:
         "kernel": _digest(tree.path, kernel),
         "world": world.model_dump(exclude={"kit"}),
         "flags": list(flags),
-        "proof": [release.toolchains[name].comment, release.stack_protectors[protector].model_dump()],
+        "proof": [release.toolchains[name].comment, protection.model_dump()],
         "form": 1,
     }
-    return Recipe(StepKind.WORLD, f"{name}-{protector}", inputs, make, needs=needs, minutes=90)
+    return Recipe(StepKind.WORLD, label(name, protection), inputs, make, needs=needs, minutes=90)
+
+
+def label(toolchain: str, protection: Protection) -> str:
+    """What a world of `toolchain` is called: `gcc34+ssp`, and `gcc34` where nothing protects it."""
+    return f"{toolchain}+ssp" if protection.present else toolchain
 
 
 # ── what it is made of ────────────────────────────────────────────────────────────────────────────────────────────
@@ -319,13 +325,12 @@ class _Site:
 
     # ── proof ──
 
-    def prove(self, release: Release, chosen: str, protector: str) -> dict[str, Any]:
+    def prove(self, release: Release, chosen: str, protection: Protection) -> dict[str, Any]:
         """What the objects say of compiler and protector."""
         self.kitchen.say("reading the objects")
         place = self.kitchen.directory / "obj" / WORLD.relative_to(OBJ) / SRC.relative_to("/")
         paths = [path.relative_to(place).as_posix() for path in sorted(place.rglob("*.o"))]
         batches = [paths[at : at + _BATCH] for at in range(0, len(paths), _BATCH)]
-        protection = release.stack_protectors[protector]
         symbols = {*protection.present, *protection.absent}
         objects: dict[str, evidence.Made] = {}
         inside = dataclasses.replace(self.sandbox, cwd=WORLD / SRC.relative_to("/"))

@@ -94,7 +94,8 @@ def _libc(kitchen: Kitchen, sandbox: Sandbox, of_tree: Sequence[str]) -> None:
 
 
 def _build(kitchen: Kitchen, sandbox: Sandbox, directory: str, build: data.Build) -> None:
-    within.make(kitchen, sandbox, directory, ("obj", "depend", "all"), flags=build.flags, jobs=1)
+    first = ("bootstrap",) if directory in build.kit.bootstrap else ()
+    within.make(kitchen, sandbox, directory, ("obj", *first, "depend", "all"), flags=build.flags, jobs=1)
 
 
 def _objects(kitchen: Kitchen, directory: str) -> Path:

@@ -1,0 +1,79 @@
+"""A source tree with patches: a copy of its own in the work directory, since the tree is never written into."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from dfbuild import process
+from dfbuild.deadline import Deadline
+from dfbuild.errors import InfraError, UsageError
+from dfbuild.sandbox import Sandbox
+from dfbuild.source.hashes import NO_SOURCE
+from dfbuild.source.tree import Tree, opened
+from dfbuild.workspace import Workspace
+
+
+def patched(tree: Tree, patches: Sequence[Path], workspace: Workspace, deadline: Deadline) -> Tree:
+    """`tree` with the files `patches` applied one after the other, as git-apply(1) does with `-p1`.
+
+    The same tree and patches are the same copy, made once. Raises `UsageError` for a patch that is not there or
+    does not apply, naming file and line of the tree where it does not.
+    """
+    texts = [_read(patch) for patch in patches]
+    names = sorted(entry.name for entry in tree.path.iterdir() if entry.name not in NO_SOURCE)
+    total = hashlib.sha256(tree.hash_of(names).encode())
+    for text in texts:
+        total.update(hashlib.sha256(text).digest())
+    target = workspace.root / "sources" / f"patched-{total.hexdigest()[:20]}"
+    if not target.is_dir():
+        _make(tree, names, dict(zip(patches, texts, strict=True)), target, deadline)
+    return opened(target, tree.release, workspace)
+
+
+def _read(patch: Path) -> bytes:
+    try:
+        return patch.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the patch {patch}: {error.strerror}", hint="--patch FILE") from error
+
+
+def _make(tree: Tree, names: Sequence[str], patches: dict[Path, bytes], target: Path, deadline: Deadline) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(dir=target.parent, prefix=".patched-"))
+    copy = place / "tree"
+    copy.mkdir()
+    try:
+        copied = process.run(["cp", "-a", "--", *(tree.path / name for name in names), copy], deadline)
+        if copied.status != 0:
+            raise InfraError(f"cannot copy {tree.path}: {copied.output.strip()}")
+        for number, (patch, text) in enumerate(patches.items()):
+            _apply(patch, text, place / str(number), copy, deadline)
+        copy.rename(target)
+    except OSError:
+        if not target.is_dir():  # somebody else was quicker
+            raise
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _apply(patch: Path, text: bytes, here: Path, copy: Path, deadline: Deadline) -> None:
+    """Apply one patch to `copy`; in a sandbox, for it may name any file."""
+    here.write_bytes(text)
+    sandbox = Sandbox(
+        writable=(copy,),
+        readable=(here,),
+        environment={"GIT_CEILING_DIRECTORIES": str(copy.parent), "GIT_CONFIG_NOSYSTEM": "1"},
+    )
+    argv: list[str | Path] = ["git", "apply", "-p1", "--whitespace=nowarn", here]
+    done = process.run(sandbox.argv(argv), deadline.sooner(60, what="git apply"))
+    if done.status != 0:
+        said = done.output.replace(f"{here}", patch.name).strip().splitlines()
+        raise UsageError(
+            f"the patch does not apply: {'; '.join(line.removeprefix('error: ') for line in said[:4])}",
+            file=patch,
+            hint="paths are of the tree below one directory more, as `git diff` writes them (a/sys/…, b/sys/…)",
+        )
