@@ -165,6 +165,8 @@ class Wire(Strict):
     guest_address: str = "10.9.0.1"
     peer_address: str = "10.9.0.2"
     prefix: Annotated[int, Field(ge=1, le=30)] = 24
+    partition: Literal["low-bytes"] | None = None
+    """How connections are dealt out to CPUs, see `suites.network.partition`."""
 
 
 class Expect(Strict):

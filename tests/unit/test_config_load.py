@@ -122,7 +122,7 @@ def test_one_shape_is_one_object(tmp_path: Path) -> None:
 
 def test_suites_left_out_are_all_of_the_release(tmp_path: Path) -> None:
     matrix = read(tmp_path, AXES)
-    assert matrix.suites == matrix.release.suites == ("scheduler", "network", "security")
+    assert matrix.suites == matrix.release.suites == ("scheduler", "network", "security", "native")
     assert matrix.via == "ssh"
 
 

@@ -14,7 +14,7 @@ from dfbuild.releases.schema import Wire
 from dfbuild.shell.protocol import Answer, Shell
 from dfbuild.suites.probe import ProbeError, Probes, Report, parse
 from dfbuild.wire import Conversation, Link, Peer
-from dfbuild.wire.frames import Segment
+from dfbuild.wire.frames import Flow, Segment
 
 LIFETIME = 600
 """Seconds that the services run if nobody ends them."""
@@ -32,9 +32,13 @@ class Services:
     address: str
     ports: dict[str, int]
 
-    def connect(self, service: str, deadline: Deadline) -> Conversation:
+    def connect(self, service: str, deadline: Deadline, *, source_port: int | None = None) -> Conversation:
         """An established connection to `echo`, `discard`, `stall` or `status`."""
-        return self.peer.connect(self.address, self.ports[service], deadline)
+        return self.peer.connect(self.address, self.ports[service], deadline, source_port=source_port)
+
+    def flow(self, service: str, source_port: int) -> Flow:
+        """What such a connection from `source_port` is, seen from the peer."""
+        return Flow(self.peer.address, source_port, self.address, self.ports[service])
 
     def start(self, service: str) -> Conversation:
         """The beginning of a connection."""

@@ -1,0 +1,102 @@
+"""TCP is partitioned: every connection is one CPU's, by its addresses and ports."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from dfbuild.deadline import Deadline
+from dfbuild.releases.schema import Wire
+from dfbuild.suites.network.conftest import Services
+from dfbuild.suites.network.partition import owner, owners
+from dfbuild.suites.probe import ProbeError
+from dfbuild.wire.frames import Flow
+
+Ask = Callable[[str], str]
+Fact = Callable[[str, object], None]
+
+CONNECTIONS = 64
+"""At least, of which every CPU gets another number: who deals them out otherwise is found out."""
+AGAIN = 16
+PORTS = range(30000, 60000)
+"""Of the peer."""
+
+
+@pytest.fixture(scope="module")
+def cpus(ask: Ask) -> int:
+    """The CPUs that the guest runs on."""
+    return _numbers(ask("cpu-count"))[0]
+
+
+def test_protocol_threads(ask: Ask, cpus: int, fact: Fact) -> None:
+    """TCP and UDP have a thread each on every CPU that owns connections."""
+    tcp, udp = _numbers(ask("protocol-threads"))
+    fact("threads", f"{tcp} for TCP, {udp} for UDP")
+    wanted = owners(cpus)
+    assert (tcp, udp) == (wanted, wanted), f"{tcp} threads for TCP and {udp} for UDP on {cpus} CPUs"
+
+
+def test_partition(services: Services, network: Wire, ask: Ask, cpus: int, fact: Fact, deadline: Deadline) -> None:
+    """Connections fall to the CPUs exactly as can be told beforehand."""
+    ports = unequal(services, network, cpus)
+    seen, wanted = _accepted(services, network, ask, cpus, ports, deadline)
+    fact("accepted", " ".join(map(str, seen)))
+    assert seen == wanted, f"of {len(ports)} connections the {cpus} CPUs accepted {seen}, not {wanted}"
+
+
+def test_partition_stable(services: Services, network: Wire, ask: Ask, cpus: int, deadline: Deadline) -> None:
+    """The same addresses and ports are the same CPU's, every time."""
+    seen, wanted = _accepted(services, network, ask, cpus, [PORTS[-1]] * AGAIN, deadline)
+    assert seen == wanted, f"of {AGAIN} times the same connection the {cpus} CPUs accepted {seen}, not {wanted}"
+
+
+def unequal(services: Services, network: Wire, cpus: int) -> list[int]:
+    """Ports of the peer from which connections fall to the first CPU once, to the second twice, and so on, times
+    what makes them `CONNECTIONS`."""
+    left = Counter({cpu: cpu + 1 for cpu in range(owners(cpus))})
+    left = Counter({cpu: share * -(-CONNECTIONS // left.total()) for cpu, share in left.items()})
+    chosen = []
+    for port in PORTS:
+        mine = _owner(services.flow("echo", port), cpus, network)
+        if left[mine] > 0:
+            left[mine] -= 1
+            chosen.append(port)
+    return chosen
+
+
+def _owner(flow: Flow, cpus: int, network: Wire) -> int:
+    if network.partition is None:
+        raise ProbeError(
+            "the release does not say how it partitions connections", hint="wire.partition in its TOML"
+        )
+    return owner(flow, cpus, network.partition)
+
+
+def _accepted(
+    services: Services, network: Wire, ask: Ask, cpus: int, ports: list[int], deadline: Deadline
+) -> tuple[list[int], list[int]]:
+    """How many connections from `ports`, one after the other, each CPU accepted, and how many it should have."""
+    if network.partition is None:
+        raise ProbeError(
+            "the release does not say how it partitions connections", hint="wire.partition in its TOML"
+        )
+    before = _numbers(ask("tcp-accepts"))
+    fallen: Counter[int] = Counter()
+    for port in ports:
+        with services.connect("echo", deadline, source_port=port) as conversation:
+            conversation.send(b"?")
+            conversation.read(1, deadline)
+            fallen[_owner(conversation.flow, cpus, network)] += 1
+    after = _numbers(ask("tcp-accepts"))
+    if len(before) != cpus or len(after) != cpus:
+        raise ProbeError(f"{len(after)} CPUs count accepted connections, but {cpus} run")
+    return [new - old for new, old in zip(after, before, strict=True)], [fallen[cpu] for cpu in range(cpus)]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split()]
+    except ValueError:
+        raise ProbeError(f"asked for numbers, the guest said {text[:200]!r}") from None
