@@ -6,14 +6,18 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dfbuild.deadline import Deadline
-from dfbuild.model import Cell, Media, Refusal, StepKind
+from dfbuild.model import Cell, Media, Refusal, StepKind, Variant
 from dfbuild.releases import Release
 from dfbuild.workspace import Workspace
+
+if TYPE_CHECKING:
+    from dfbuild.shell.protocol import Shell
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,19 @@ class Recipe:
             yield recipe
 
         return visit(self)
+
+
+class Machine(Protocol):
+    """Boots what was built, for what is built in a guest."""
+
+    def __call__(
+        self, release: Release, variant: Variant, media: Media, memory: int, kitchen: Kitchen
+    ) -> AbstractContextManager[Shell]:
+        """A shell in a guest with `memory` MiB that boots `media`; the guest ends with the block.
+
+        Raises `BuildFailed` for a guest that does not come up.
+        """
+        ...
 
 
 class Target(Protocol):

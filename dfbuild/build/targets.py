@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from dfbuild.build.recipe import Target
+from dfbuild.build.recipe import Machine, Target
 from dfbuild.errors import UsageError
 from dfbuild.releases import Release
 from dfbuild.source import Tree
@@ -16,10 +16,11 @@ def open_none() -> Tree:
     raise UsageError("no source tree is named", hint="name one with --src, or set DFBUILD_SRC")
 
 
-def target(release: Release, tree: Callable[[], Tree] = open_none) -> Target:
+def target(release: Release, tree: Callable[[], Tree] = open_none, machine: Machine | None = None) -> Target:
     """The `Target` of `release`, made by the package below `dfbuild.build` that its data names.
 
-    Releases that are built from a source tree get the one that `tree` opens; it is not called for others.
+    Releases that are built from a source tree get the one that `tree` opens; it is not called for others. With
+    `machine` what can be is built in guests that it boots; raises `UsageError` where nothing can.
     """
     name = f"{__package__}.{release.target}"
     try:
@@ -32,5 +33,7 @@ def target(release: Release, tree: Callable[[], Tree] = open_none) -> Target:
         raise UsageError(
             f"release {release.name!r}: dfbuild can't build images of its target {release.target!r} yet"
         )
-    found: Target = module.Target() if release.source is None else module.Target(tree())
+    if release.source is None and machine is not None:
+        raise UsageError(f"nothing of {release.title} is built in a guest", hint="leave `--build native` out")
+    found: Target = module.Target() if release.source is None else module.Target(tree(), machine)
     return found

@@ -37,6 +37,7 @@ from dfbuild.matrix.schedule import host_limits
 from dfbuild.model import Cell
 from dfbuild.results.records import RunInfo, RunStatus
 from dfbuild.results.store import Store
+from dfbuild.session.machine import machine
 from dfbuild.source import Tree
 from dfbuild.workspace import Workspace
 
@@ -88,7 +89,8 @@ def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
     """Load the file, expand it, take the cells asked for, and plan them."""
     matrix = load(Path(arguments.config))
     expansion = narrow(select(expand(matrix), arguments.filter), arguments.cell)
-    builder = target(matrix.release, lambda: _tree(arguments, matrix, workspace))
+    in_guests = machine if arguments.build == "native" else None
+    builder = target(matrix.release, lambda: _tree(arguments, matrix, workspace), in_guests)
     planned = plan(expansion.cells, expansion.refusals, builder, matrix.release, workspace)
     return Chosen(matrix, builder, planned, workspace)
 
@@ -195,6 +197,7 @@ def _options(arguments: argparse.Namespace, matrix: Matrix) -> tuple[str, ...]:
     """What a line that repeats a part of this run has to say as well."""
     return (
         *(source.options(arguments) if matrix.release.source is not None else ()),
+        *(("--build", arguments.build) if arguments.build != "cross" else ()),
         *(
             word
             for name in ("via", "work")

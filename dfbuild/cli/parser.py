@@ -69,6 +69,12 @@ def _matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     _selection(matrix)
     matrix.add_argument("--check", metavar="GLOB", default="", help="checks to run: 'security/*'")
     matrix.add_argument("--via", choices=["serial", "ssh"], help="how suites reach the guest (default: the file's)")
+    matrix.add_argument(
+        "--build",
+        choices=["cross", "native"],
+        default="cross",
+        help="where kernels are built: here, or by the tree's own make in a guest (hours under emulation)",
+    )
     matrix.add_argument("--dry-run", action="store_true", help="list cells, steps and command lines; do nothing")
     matrix.add_argument(
         "--resume", nargs="?", const="", metavar="RUN", help="go on with a run that was interrupted (the last one)"
@@ -104,6 +110,7 @@ def _guest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _file(up.add_argument("config", metavar="FILE", help="matrix file (TOML)"))
     _selection(up)
     _source(up)
+    up.set_defaults(build="cross")
     up.add_argument("--name", help="name to call it by (default: the cell's shape)")
     listing = _command(actions, "list", "dfbuild.cli.guest:listing", "list the guests that are up")
     down = _command(actions, "down", "dfbuild.cli.guest:down", "end a guest")

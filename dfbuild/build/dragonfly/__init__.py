@@ -7,8 +7,8 @@ makefiles, at fixed places (`layout.py`), from the parts that a recipe names and
 
 from __future__ import annotations
 
-from dfbuild.build.dragonfly import image, kernel, programs, world
-from dfbuild.build.recipe import Artefact, Recipe
+from dfbuild.build.dragonfly import image, kernel, native, programs, world
+from dfbuild.build.recipe import Artefact, Machine, Recipe
 from dfbuild.image import identity
 from dfbuild.model import Cell, Disk, Login, Media, Refusal
 from dfbuild.releases import Release
@@ -19,23 +19,29 @@ _IDENTITY = "dragonfly"
 
 
 class Target:
-    """Implements `build.recipe.Target` for one source tree."""
+    """Implements `build.recipe.Target` for one source tree. With a `machine` kernels are built in guests."""
 
-    def __init__(self, tree: Tree) -> None:
-        self.tree = tree
+    def __init__(self, tree: Tree, machine: Machine | None = None) -> None:
+        self._tree = tree
+        self._machine = machine
 
     def image(self, release: Release, cell: Cell, workspace: Workspace) -> Recipe:
         """The recipe of the disk of `cell`. Shapes share it, and variants share the kernels and worlds in it."""
-        variant = cell.variant
+        variant, tree = cell.variant, self._tree
         protection = release.stack_protectors[variant.stack_protector].of_world
-        userland = world.recipe(release, self.tree, variant.toolchain, protection)
-        parts = (
-            userland,
-            kernel.recipe(release, self.tree, variant),
-            programs.recipe(release, self.tree, variant.toolchain, protection, userland),
-        )
+        keys = _keys(workspace)
         name = variant.id.removeprefix(f"{release.name}/")
-        return image.recipe(release, name, parts, self._identity(workspace))
+        userland = world.recipe(release, tree, variant.toolchain, protection)
+        parts = [userland, kernel.recipe(release, tree, variant)]
+        if self._machine is not None:
+            # The guest that builds has the cross-built kernel; the one that is tested has it below its own.
+            kit = (*parts, native.sources(release, tree))
+            builder = image.recipe(release, f"{name} to build in", kit, keys, root=native.ROOT)
+            parts.append(
+                native.recipe(release, variant, builder, parts[-1], _login(keys), self._machine),
+            )
+        parts.append(programs.recipe(release, tree, variant.toolchain, protection, userland))
+        return image.recipe(release, name, parts, keys)
 
     def refuse(self, release: Release, cell: Cell) -> Refusal | None:
         """None: what cannot be is in the release's data."""
@@ -43,12 +49,12 @@ class Target:
 
     def media(self, release: Release, cell: Cell, image_made: Artefact, workspace: Workspace) -> Media:
         """The disk, which boots by itself, and root's key to it."""
-        keys = self._identity(workspace)
-        return Media(
-            disks=(Disk(image_made.path / image.DISK),),
-            login=Login(user="root", password=None, key=keys.client_key, host_key=keys.host_public),
-        )
+        return Media(disks=(Disk(image_made.path / image.DISK),), login=_login(_keys(workspace)))
 
-    @staticmethod
-    def _identity(workspace: Workspace) -> identity.Identity:
-        return identity.ensure(workspace, _IDENTITY, identity.Kind.RSA)
+
+def _keys(workspace: Workspace) -> identity.Identity:
+    return identity.ensure(workspace, _IDENTITY, identity.Kind.RSA)
+
+
+def _login(keys: identity.Identity) -> Login:
+    return Login(user="root", password=None, key=keys.client_key, host_key=keys.host_public)

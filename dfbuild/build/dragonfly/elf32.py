@@ -66,6 +66,11 @@ def sizes(path: Path) -> dict[str, int]:
     return {section.name: section.size for section in _sections(path) if section.flags & 0x2 and section.size}
 
 
+def contents(path: Path) -> dict[str, bytes]:
+    """What is in the same sections at the beginning, by name; those of zeros are empty."""
+    return {section.name: section.data for section in _sections(path) if section.flags & 0x2 and section.size}
+
+
 def calls(path: Path, symbol: str) -> int:
     """How many instructions in `.text` of a linked program call `symbol`; 0 if it has no such symbol.
 

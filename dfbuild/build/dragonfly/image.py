@@ -38,11 +38,16 @@ ROOT, LOG = "root", "install.mtree"
 _HOST_KEY = "etc/ssh/ssh_host_rsa_key"
 
 
-def recipe(release: Release, name: str, parts: Sequence[Recipe], identity: Identity) -> Recipe:
-    """`disk.qcow2` of `parts`, the world first, into which `identity`'s client may log in as root."""
+def recipe(
+    release: Release, name: str, parts: Sequence[Recipe], identity: Identity, *, root: int | None = None
+) -> Recipe:
+    """`disk.qcow2` of `parts`, the world first, into which `identity`'s client may log in as root.
+
+    `root` is the size of the root file system in MiB, if not the release's own.
+    """
     sizes = data.of(release).image
     epoch = data.of(release).epoch
-    layout = Layout.plan(sizes.root, sizes.swap)
+    layout = Layout.plan(root or sizes.root, sizes.swap)
     settings = dragonfly.Settings(authorized_key=identity.client_public, swap="ad0s1b" if sizes.swap else "")
     files = {**dragonfly.files(settings), f"{_HOST_KEY}.pub": f"{identity.host_public}\n".encode()}
     first = images("dragonfly") / "busmaster.S"

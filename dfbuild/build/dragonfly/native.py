@@ -1,0 +1,140 @@
+"""A kernel that the tree's own make(1) built in a guest, with the compilers there, beside the cross-built one.
+
+`make nativekernel` is what `make buildkernel` is with the system's own compilers, without a `buildworld` before it.
+It runs in a cross-built guest that has the sources on its disk.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfbuild.build.dragonfly import data, edits, elf32, image, kernel, objects
+from dfbuild.build.dragonfly.layout import OBJ, SRC
+from dfbuild.build.recipe import Artefact, Kitchen, Machine, Recipe
+from dfbuild.errors import BuildFailed
+from dfbuild.model import Disk, Login, Media, StepKind, Variant
+from dfbuild.releases import Release
+from dfbuild.source import Tree
+
+if TYPE_CHECKING:
+    from dfbuild.shell.protocol import Shell
+
+MEMORY = 512
+"""MiB of the guest that builds: gcc 3.4 takes 100 of them for some files."""
+ROOT = 1536
+"""MiB of its root file system: the world, the sources, the objects with their debugging information."""
+
+_KERNEL = "kernel"
+_LOG, _STATUS = "/var/tmp/native.log", "/var/tmp/native.status"
+_TAIL = 30
+_PATIENCE = 20
+"""Seconds that one look at the build waits for its end."""
+
+
+def sources(release: Release, tree: Tree) -> Recipe:
+    """A part of an image: what kernels are built from, edited as for a cross build, at `/usr/src`."""
+    build, own = data.of(release), data.kernel(release)
+    names = ("Makefile", "Makefile.inc1", *build.sources, *own.sources)
+    changes = edits.within(build.edits, names)
+
+    def make(kitchen: Kitchen) -> Mapping[str, Any]:
+        here = objects.Place(kitchen.directory / "work", old=False)
+        here.source.mkdir(parents=True)
+        files = objects.sync(here, tree, names, changes)
+        target = kitchen.directory / image.ROOT / SRC.relative_to("/")
+        target.parent.mkdir(parents=True)
+        here.source.rename(target)
+        shutil.rmtree(here.path)
+        return {"files": len(files)}
+
+    inputs = {
+        "tree": tree.hash_of(names),
+        "edits": [[change.file, change.find, change.put, change.regex] for change in changes],
+        "form": 1,
+    }
+    return Recipe(StepKind.WORLD, "kernel sources", inputs, make)
+
+
+def recipe(
+    release: Release, variant: Variant, builder: Recipe, cross: Recipe, login: Login, machine: Machine
+) -> Recipe:
+    """The kernel of `variant`, built in a guest of the image `builder`; `cross` is the same kernel, cross-built.
+
+    A part of an image with `/kernel` alone: modules are the cross-built ones. Facts: seconds, and section by
+    section the sizes of both kernels and how many bytes differ. Raises `BuildFailed` if `make` fails in the guest.
+    """
+    compiler = variant.toolchain
+
+    def make(kitchen: Kitchen) -> Mapping[str, Any]:
+        guest, crossed = kitchen.needs
+        ident = str(crossed.facts["name"])
+        media = Media(disks=(Disk(guest.path / image.DISK),), login=login)
+        target = kitchen.directory / image.ROOT / _KERNEL
+        target.parent.mkdir()
+        kitchen.say(f"{ident}: booting a guest to build in")
+        with machine(release, variant, media, MEMORY, kitchen) as shell:
+            conf = SRC / data.kernel(release).directory / ident
+            shell.put(crossed.path / kernel.CONFIGURATION, str(conf), kitchen.deadline)
+            seconds = _build(kitchen, shell, ident, compiler)
+            built = OBJ / SRC.relative_to("/") / "sys" / ident / _KERNEL
+            answer = shell.run(f"strip -g -o /var/tmp/kernel {built}", kitchen.deadline)
+            if answer.status != 0:
+                raise BuildFailed(f"no kernel in {built}", component=ident, tail=answer.text)
+            shell.get("/var/tmp/kernel", target, kitchen.deadline)
+        target.chmod(0o555)
+        _log(crossed, kitchen.directory / image.LOG)
+        return {"seconds": seconds, "sections": compare(crossed.path / image.ROOT / _KERNEL, target)}
+
+    inputs = {"compiler": compiler, "memory": MEMORY, "form": 1}
+    return Recipe(StepKind.KERNEL, f"{cross.name} native", inputs, make, needs=(builder, cross), minutes=240)
+
+
+def _build(kitchen: Kitchen, shell: Shell, ident: str, compiler: str) -> float:
+    """Run make in the background of the guest, for whoever loses the way there can come back; its seconds."""
+    command = f"make -DNO_MODULES nativekernel KERNCONF={ident}"
+    start = (
+        f"rm -f {_STATUS}; cd {SRC} && (CCVER={compiler} {command}; echo $? > {_STATUS}) "
+        f"> {_LOG} 2>&1 < /dev/null & date +%s"
+    )
+    began = _number(shell.run(start, kitchen.deadline).text)
+    look = (
+        f"n=0; while [ ! -s {_STATUS} ] && [ $n -lt {_PATIENCE} ]; do sleep 1; n=$((n + 1)); done; "
+        f"cat {_STATUS} 2>/dev/null || echo running; date +%s; grep -c -e ' -c ' {_LOG}"
+    )
+    while True:
+        status, now, compiled, *_ = [*shell.run(look, kitchen.deadline).text.split(), "", "", ""]
+        if status != "running":
+            break
+        kitchen.say(f"{ident}: {compiled} files compiled in the guest")
+    if status != "0":
+        tail = shell.run(f"tail -{_TAIL} {_LOG}", kitchen.deadline).text
+        shell.get(_LOG, kitchen.log, kitchen.deadline)
+        raise BuildFailed(f"{command} failed in the guest", component=ident, log=kitchen.log, tail=tail)
+    return float(_number(now) - began)
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise BuildFailed(f"the guest said {text[-200:]!r} for a time", component="native build") from None
+
+
+def _log(crossed: Artefact, target: Path) -> None:
+    """Owner, mode and flags of the kernel are those that the cross-built one would have been installed with."""
+    lines = (crossed.path / image.LOG).read_text().splitlines(keepends=True)
+    target.write_text("".join(line for line in lines if line.startswith(f"./{_KERNEL} ")))
+
+
+def compare(cross: Path, native: Path) -> dict[str, dict[str, int]]:
+    """By section that is in memory when the kernel runs: its size in both kernels, and how many bytes differ."""
+    one, other = elf32.contents(cross), elf32.contents(native)
+    found = {}
+    for name in dict.fromkeys([*one, *other]):
+        left, right = one.get(name, b""), other.get(name, b"")
+        differing = sum(a != b for a, b in zip(left, right, strict=False)) + abs(len(left) - len(right))
+        found[name] = {"cross": len(left), "native": len(right), "differing": differing}
+    return found
