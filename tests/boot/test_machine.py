@@ -1,0 +1,47 @@
+"""A guest to build in: booted for a block, with a shell, and what becomes of one that does not come up."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from dfbuild import releases
+from dfbuild.build.recipe import Kitchen
+from dfbuild.deadline import Deadline
+from dfbuild.errors import BuildFailed
+from dfbuild.model import Cell, Media
+from dfbuild.session.machine import machine
+from dfbuild.workspace import Workspace
+
+pytestmark = pytest.mark.boot
+
+RELEASE = releases.load("reference")
+
+
+def kitchen(workspace: Workspace, directory: Path) -> Kitchen:
+    return Kitchen(directory, (), workspace, Deadline.after(300), directory / "step.log", print)
+
+
+def test_a_guest_is_up_for_the_block(
+    reference_cell: Cell, reference_media: Media, workspace: Workspace, tmp_path: Path
+) -> None:
+    with machine(RELEASE, reference_cell.variant, reference_media, 300, kitchen(workspace, tmp_path)) as shell:
+        answer = shell.run("nproc; sed -n 's/^MemTotal: *//p' /proc/meminfo", Deadline.after(60))
+    cpus, memory = answer.text.splitlines()
+    assert cpus == "1"
+    assert 250_000 < int(memory.split()[0]) < 300 * 1024
+    assert (tmp_path / "console.log").stat().st_size > 0
+
+
+def test_one_that_does_not_come_up_is_the_builds_fault(
+    reference_cell: Cell, reference_media: Media, workspace: Workspace, tmp_path: Path
+) -> None:
+    broken = dataclasses.replace(reference_media, append=reference_media.append + " dfbuild.fault=panic")
+    with (
+        pytest.raises(BuildFailed, match="panic") as caught,
+        machine(RELEASE, reference_cell.variant, broken, 300, kitchen(workspace, tmp_path)),
+    ):
+        pytest.fail("a guest that panicked is up")
+    assert caught.value.log == tmp_path / "console.log"

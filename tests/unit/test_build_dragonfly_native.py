@@ -1,0 +1,131 @@
+"""A kernel built in a guest: what is asked of the guest, what comes back, how it compares."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dfbuild import releases
+from dfbuild.build.dragonfly import image, kernel, native
+from dfbuild.build.recipe import Kitchen, Recipe
+from dfbuild.build.store import ArtefactStore, build_all
+from dfbuild.deadline import Deadline
+from dfbuild.errors import BuildFailed
+from dfbuild.model import Login, Media, StepKind, Variant
+from dfbuild.releases import Release
+from dfbuild.shell.protocol import Answer
+from dfbuild.workspace import Workspace
+
+RELEASE = releases.load("1.2")
+VARIANT = Variant("1.2", "gcc34", "on", "smp")
+IDENT = "SMP-GCC34-SSP"
+
+
+def program(directory: Path, name: str, text: str) -> Path:
+    """A linked i386 program with these words in its data."""
+    source = directory / f"{name}.c"
+    source.write_text(f'char words[] = "{text}"; int zeros[64]; void _start(void) {{ words[0]++; zeros[1]++; }}\n')
+    command = [
+        "gcc",
+        "-m32",
+        "-ffreestanding",
+        "-nostdlib",
+        "-static",
+        "-fno-pie",
+        "-no-pie",
+        "-Wl,--build-id=none",
+    ]
+    subprocess.run([*command, source, "-o", directory / name], check=True)
+    return directory / name
+
+
+class Guest:
+    """A machine and its shell: make(1) runs for as long as `looks` says."""
+
+    def __init__(self, kernel: Path, looks: list[str]) -> None:
+        self.kernel, self.looks = kernel, looks
+        self.commands: list[str] = []
+        self.put_there: dict[str, bytes] = {}
+        self.via = "ssh"
+        self.up = False
+
+    @contextlib.contextmanager
+    def __call__(
+        self, release: Release, variant: Variant, media: Media, memory: int, kitchen: Kitchen
+    ) -> Iterator[Guest]:
+        assert media.disks[0].path.name == image.DISK
+        self.up = True
+        yield self
+        self.up = False
+
+    def run(self, command: str, deadline: Deadline, *, stdin: bytes = b"") -> Answer:
+        assert self.up
+        self.commands.append(command)
+        if "nativekernel" in command:
+            return Answer(command, 0, b"1000\n")
+        if "sleep" in command:
+            return Answer(command, 0, self.looks.pop(0).encode())
+        return Answer(command, 0, b"*** Error code 1\n" if command.startswith("tail") else b"")
+
+    def put(self, source: Path, target: str, deadline: Deadline) -> None:
+        self.put_there[target] = source.read_bytes()
+
+    def get(self, source: str, target: Path, deadline: Deadline) -> None:
+        shutil.copyfile(self.kernel, target)
+
+    def close(self) -> None: ...
+
+
+def recipe(tmp_path: Path, guest: Guest) -> Recipe:
+    cross = program(tmp_path, "cross", "built here")
+
+    def crossed(kitchen: Kitchen) -> dict[str, object]:
+        (kitchen.directory / image.ROOT).mkdir()
+        shutil.copyfile(cross, kitchen.directory / image.ROOT / "kernel")
+        (kitchen.directory / kernel.CONFIGURATION).write_text("ident it\n")
+        log = "./kernel type=file uname=root mode=0555 flags=schg\n./modules/a.ko type=file uname=root\n"
+        (kitchen.directory / image.LOG).write_text(log)
+        return {"name": IDENT}
+
+    needs = Recipe(StepKind.IMAGE, "builder", {}, lambda kitchen: {}), Recipe(StepKind.KERNEL, IDENT, {}, crossed)
+    return native.recipe(RELEASE, VARIANT, *needs, Login(), guest)
+
+
+def test_the_kernel_of_the_guest_becomes_a_part_of_an_image(tmp_path: Path) -> None:
+    guest = Guest(program(tmp_path, "native", "built far"), ["running\n1020\n5\n", "0\n1090\n7\n"])
+    said: list[str] = []
+    made = build_all(
+        recipe(tmp_path, guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), said.append
+    )
+    assert not guest.up
+    assert guest.put_there == {f"/usr/src/sys/i386/conf/{IDENT}": b"ident it\n"}
+    start = next(command for command in guest.commands if "nativekernel" in command)
+    assert f"KERNCONF={IDENT}" in start
+    assert "CCVER=gcc34" in start
+    assert any("5 files compiled" in line for line in said)
+    assert (made.path / image.ROOT / "kernel").read_bytes() == guest.kernel.read_bytes()
+    assert (made.path / image.LOG).read_text() == "./kernel type=file uname=root mode=0555 flags=schg\n"
+    assert made.facts["seconds"] == 90
+    data = made.facts["sections"][".data"]
+    assert data == {"cross": len("built here") + 1, "native": len("built far") + 1, "differing": 4}
+    assert made.facts["sections"][".text"]["differing"] == 0
+    assert made.facts["sections"][".bss"] == {"cross": 0, "native": 0, "differing": 0}
+
+
+def test_what_fails_in_the_guest_is_the_builds_fault(tmp_path: Path) -> None:
+    guest = Guest(program(tmp_path, "native", "-"), ["1\n1020\n5\n"])
+    with pytest.raises(BuildFailed, match="nativekernel") as caught:
+        build_all(recipe(tmp_path, guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)
+    assert "Error code 1" in caught.value.tail
+    assert caught.value.component == IDENT
+
+
+def test_a_guest_without_a_clock_is_told_of(tmp_path: Path) -> None:
+    guest = Guest(program(tmp_path, "native", "-"), ["0\nnever\n5\n"])
+    with pytest.raises(BuildFailed, match="never"):
+        build_all(recipe(tmp_path, guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)
