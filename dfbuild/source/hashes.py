@@ -24,9 +24,11 @@ class Hashes:
     from several threads; what another process remembers meanwhile is at worst found out again.
     """
 
-    def __init__(self, root: Path, memory: Path) -> None:
+    def __init__(self, root: Path, memory: Path, *, still: bool = False) -> None:
+        """With `still` every part is looked at once: the files are taken to stay as they are."""
         self._root = root
         self._memory = memory
+        self._seen: dict[str, list[tuple[str, str, str]]] | None = {} if still else None
         self._lock = threading.Lock()
         self._learned = False
         self._known: dict[str, list[Any]] = {}
@@ -50,35 +52,44 @@ class Hashes:
         The content is SHA-256 of a file, the target of a link, nothing of a directory. Raises `FileNotFoundError`.
         """
         with self._lock:
+            if self._seen is not None and part in self._seen:
+                return self._seen[part]
             found = self._entries(part)
             if self._learned:
                 atomic_write(self._memory, json.dumps(self._known))
                 self._learned = False
+            if self._seen is not None:
+                self._seen[part] = found
         return found
+
+    def still(self) -> Hashes:
+        """The same, for whom every part may be looked at once."""
+        return Hashes(self._root, self._memory, still=True)
 
     def _entries(self, part: str) -> list[tuple[str, str, str]]:
         found: list[tuple[str, str, str]] = []
-        stack = [(self._root / part, part)]
+        # Paths as plain text: a tree has tens of thousands.
+        stack = [(f"{self._root}/{part}", part)]
         while stack:
             path, name = stack.pop()
-            status = path.lstat()
+            status = os.lstat(path)
             if stat.S_ISDIR(status.st_mode):
                 found.append((name, "directory", ""))
                 with os.scandir(path) as entries:
-                    stack += [(path / e.name, f"{name}/{e.name}") for e in entries if e.name not in NO_SOURCE]
+                    stack += [(e.path, f"{name}/{e.name}") for e in entries if e.name not in NO_SOURCE]
             elif stat.S_ISLNK(status.st_mode):
-                found.append((name, "link", str(path.readlink())))
+                found.append((name, "link", str(Path(path).readlink())))
             elif stat.S_ISREG(status.st_mode):
                 kind = "program" if status.st_mode & stat.S_IXUSR else "file"
                 found.append((name, kind, self._content(path, name, status)))
         return sorted(found)
 
-    def _content(self, path: Path, name: str, status: os.stat_result) -> str:
+    def _content(self, path: str, name: str, status: os.stat_result) -> str:
         seen = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         known = self._known.get(name)
         if isinstance(known, list) and known[:-1] == seen:
             return str(known[-1])
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         self._known[name] = [*seen, content]
         self._learned = True

@@ -30,6 +30,10 @@ class Tree:
     release: str
     hashes: Hashes
 
+    def still(self) -> Tree:
+        """The same tree for one command's time: each part of it is looked at once."""
+        return Tree(self.path, self.release, self.hashes.still())
+
     def hash_of(self, parts: Iterable[str]) -> str:
         """SHA-256 over the files and directories `parts`, by name; raises `UsageError` for one that is missing."""
         total = hashlib.sha256()

@@ -109,6 +109,18 @@ def test_hashes_are_remembered_and_a_spoilt_memory_is_not_believed(tmp_path: Pat
         assert Hashes(root, memory).of("bin") == whole
 
 
+def test_a_tree_that_stands_still_is_looked_at_once(
+    tmp_path: Path, workspace: Workspace, deadline: Deadline
+) -> None:
+    opened = open_tree(str(tree(tmp_path / "tree")), workspace, deadline)
+    still = opened.still()
+    before = still.hash_of(["bin"])
+    assert before == opened.hash_of(["bin"])
+    (opened.path / "bin/one").write_text("2")
+    assert still.hash_of(["bin"]) == before
+    assert opened.hash_of(["bin"]) == opened.still().hash_of(["bin"]) != before
+
+
 def test_a_missing_part_is_the_users_mistake(tmp_path: Path, workspace: Workspace, deadline: Deadline) -> None:
     opened = open_tree(str(tree(tmp_path / "tree")), workspace, deadline)
     assert opened.hash_of(["bin", PARAM]) == opened.hash_of([PARAM, "bin", "bin"])

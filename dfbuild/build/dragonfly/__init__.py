@@ -10,7 +10,7 @@ from __future__ import annotations
 from dfbuild.build.dragonfly import image, kernel, native, programs, world
 from dfbuild.build.recipe import Artefact, Machine, Recipe
 from dfbuild.image import identity
-from dfbuild.model import Cell, Disk, Login, Media, Refusal
+from dfbuild.model import Cell, Disk, Login, Media, Refusal, Variant
 from dfbuild.releases import Release
 from dfbuild.source import Tree
 from dfbuild.workspace import Workspace
@@ -22,16 +22,26 @@ class Target:
     """Implements `build.recipe.Target` for one source tree. With a `machine` kernels are built in guests."""
 
     def __init__(self, tree: Tree, machine: Machine | None = None) -> None:
-        self._tree = tree
+        self._tree = tree.still()
         self._machine = machine
+        self._images: dict[Variant, Recipe] = {}
+        self._worlds: dict[str, Recipe] = {}
 
     def image(self, release: Release, cell: Cell, workspace: Workspace) -> Recipe:
         """The recipe of the disk of `cell`. Shapes share it, and variants share the kernels and worlds in it."""
-        variant, tree = cell.variant, self._tree
+        if cell.variant not in self._images:
+            self._images[cell.variant] = self._image(release, cell.variant, workspace)
+        return self._images[cell.variant]
+
+    def _image(self, release: Release, variant: Variant, workspace: Workspace) -> Recipe:
+        tree = self._tree
         protection = release.stack_protectors[variant.stack_protector].of_world
         keys = _keys(workspace)
         name = variant.id.removeprefix(f"{release.name}/")
-        userland = world.recipe(release, tree, variant.toolchain, protection)
+        which = world.label(variant.toolchain, protection)
+        if which not in self._worlds:
+            self._worlds[which] = world.recipe(release, tree, variant.toolchain, protection)
+        userland = self._worlds[which]
         parts = [userland, kernel.recipe(release, tree, variant)]
         if self._machine is not None:
             # The guest that builds has the cross-built kernel; the one that is tested has it below its own.
