@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from dfbuild import releases
 from dfbuild.build.dragonfly import coverage, data, evidence, install, world
-from dfbuild.errors import BuildFailed, UsageError
+from dfbuild.build.recipe import Kitchen
+from dfbuild.deadline import Deadline
+from dfbuild.errors import BuildFailed, Cancelled, UsageError
 from dfbuild.releases.schema import Protection, Toolchain
+from dfbuild.workspace import Workspace
 
 TOOLCHAINS = {
     "gcc2": Toolchain(cc="cc", comment=r"^GCC: \(GNU\) c 2\.95"),
@@ -19,32 +23,14 @@ TOOLCHAINS = {
 ON = Protection(flags=("-fstack-protector",), present=("__stack_smash_handler",))
 OFF = Protection(flags=("-fno-stack-protector",), absent=("__stack_smash_handler", "__guard"))
 
-READ = """\
-
-File: bin/sh/main.o
-
-Relocation section '.rel.text' at offset 0x5a4 contains 3 entries:
- Offset     Info    Type                Sym. Value  Symbol's Name
-00000012  00000b02 R_386_PC32             00000000   other
-00000020  00000c01 R_386_32               00000000   __guard
-0000002d  00000d02 R_386_PC32             00000000   __stack_smash_handler
-0000004d  00000d02 R_386_PC32             00000000   __stack_smash_handler
-
-String dump of section '.comment':
-  [     1]  GCC: (GNU) 3.4.3
-
-File: lib/libc/start.o
-
-File: gnu/lib/gcc2/a.o
-
-String dump of section '.comment':
-  [     0]  GCC: (GNU) c 2.95.4 20020320 [DragonFly]
-
-"""
-
 
 def objects() -> dict[str, evidence.Made]:
-    return evidence.parse(READ, [*ON.present, *OFF.absent])
+    protected = Counter({"__guard": 1, "__stack_smash_handler": 2})
+    return {
+        "bin/sh/main.o": evidence.Made({"GCC: (GNU) 3.4.3"}, protected),
+        "lib/libc/start.o": evidence.Made(),
+        "gnu/lib/gcc2/a.o": evidence.Made({"GCC: (GNU) c 2.95.4 20020320 [DragonFly]"}),
+    }
 
 
 def prove(found: dict[str, evidence.Made], protector: Protection, **more: object) -> dict[str, object]:
@@ -150,3 +136,35 @@ def test_coverage_names_what_is_missing() -> None:
     }  # fmt: skip
     with pytest.raises(BuildFailed, match="nothing"):
         coverage.compare([], tree, {})
+
+
+def kitchen(tmp_path: Path, name: str = "key") -> Kitchen:
+    directory = tmp_path / name
+    directory.mkdir()
+    return Kitchen(directory, (), Workspace(tmp_path), Deadline.after(10), directory / "step.log", print)
+
+
+def test_a_failed_world_is_gone_on_with(tmp_path: Path) -> None:
+    kept = tmp_path / "objects/key"
+    here = kitchen(tmp_path)
+    with pytest.raises(BuildFailed), world._kept(here, kept):
+        (here.directory / "obj/cat.o").write_text("made")
+        (here.directory / "obj/root").mkdir()
+        (here.directory / "obj/install.log").write_text("half")
+        raise BuildFailed("later", component="x")
+    here.directory.rmdir()
+    again = kitchen(tmp_path)
+    with world._kept(again, kept):
+        assert [path.name for path in (again.directory / "obj").iterdir()] == ["cat.o"]
+        assert not kept.exists()
+    # Whole, so nothing is kept, and the next one begins at the beginning.
+    other = kitchen(tmp_path, "other")
+    with world._kept(other, kept):
+        assert list((other.directory / "obj").iterdir()) == []
+
+
+def test_what_was_cut_off_is_not_gone_on_with(tmp_path: Path) -> None:
+    here = kitchen(tmp_path)
+    with pytest.raises(Cancelled), world._kept(here, tmp_path / "objects/key"):
+        raise Cancelled("now")
+    assert not (tmp_path / "objects/key").exists()

@@ -1,8 +1,4 @@
-"""What the world's objects say of the compiler and the stack protector they were made with, all of them.
-
-`proof` reads a file at a time and much of it; readelf(1) of the host reads them all in seconds, and its output is
-taken apart here.
-"""
+"""What objects say of the compiler and the stack protector they were made with, all of a world's or a kernel's."""
 
 from __future__ import annotations
 
@@ -16,14 +12,6 @@ from typing import Any
 from dfbuild.errors import BuildFailed
 from dfbuild.releases.schema import Protection, Toolchain
 
-READ = ("readelf", "-W", "-p", ".comment", "-r")
-"""Followed by objects, at least two of them: only then readelf names them."""
-
-_FILE = re.compile(r"^File: (.*)$")
-_COMMENT = re.compile(r"^ {2}\[ *[0-9a-f]+\] +(.*)$")
-_SECTION = re.compile(r"^Relocation section '([^']*)'")
-_RELOCATION = re.compile(r"^[0-9a-f]{8} +[0-9a-f]{8} +R_\S+ +[0-9a-f]{8} +(\S+)")
-
 
 @dataclass(slots=True)
 class Made:
@@ -31,21 +19,6 @@ class Made:
 
     comments: set[str] = field(default_factory=set)
     references: Counter[str] = field(default_factory=Counter)
-
-
-def parse(output: str, symbols: Iterable[str]) -> dict[str, Made]:
-    """Path ▸ object, from the output of `READ`. Only references to `symbols` count."""
-    wanted = frozenset(symbols)
-    found: dict[str, Made] = {}
-    made = Made()
-    for line in output.splitlines():
-        if match := _FILE.match(line):
-            made = found.setdefault(match[1], Made())
-        elif match := _COMMENT.match(line):
-            made.comments.add(match[1].strip())
-        elif (match := _RELOCATION.match(line)) and match[1] in wanted:
-            made.references[match[1]] += 1
-    return found
 
 
 def prove(

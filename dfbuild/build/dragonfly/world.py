@@ -7,6 +7,7 @@ log, and does not keep the others from being built.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dfbuild.build import step
-from dfbuild.build.dragonfly import coverage, data, evidence, image, install, toolchain, within, worldkit
+from dfbuild.build.dragonfly import coverage, data, elf32, evidence, image, install, toolchain, within, worldkit
 from dfbuild.build.dragonfly.layout import KIT, OBJ, SRC, WORLD
 from dfbuild.build.recipe import Kitchen, Recipe
 from dfbuild.errors import BuildFailed
@@ -37,8 +38,6 @@ _INSTALL_FLAGS = ("SHARED=copies",)
 # Device nodes are the image's; and the makefile names programs of the system that it runs on.
 _DISTRIBUTION_FLAGS = ("-DNO_MAKEDEV_RUN", "MAKEWHATIS=makewhatis")
 _HIERARCHY = {"BSD.root.dist": "", "BSD.usr.dist": "usr", "BSD.include.dist": "usr/include"}
-_BATCH = 500
-"""Objects that one readelf reads."""
 
 
 def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> Recipe:
@@ -58,11 +57,13 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
     )
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
+        with _kept(kitchen, kitchen.workspace.root / "objects" / kitchen.directory.name):
+            return everything(kitchen)
+
+    def everything(kitchen: Kitchen) -> Mapping[str, Any]:
         for path in kernel:
             _copy(tree.path / path, kitchen.directory / path)
-        conf = kitchen.directory / "obj/make.conf"
-        conf.parent.mkdir()
-        conf.write_text(make_conf(flags, world.unprotected))
+        (kitchen.directory / "obj/make.conf").write_text(make_conf(flags, world.unprotected))
         sandbox = within.sandbox(
             kitchen,
             parts,
@@ -98,6 +99,28 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
 def label(toolchain: str, protection: Protection) -> str:
     """What a world of `toolchain` is called: `gcc34+ssp`, and `gcc34` where nothing protects it."""
     return f"{toolchain}+ssp" if protection.present else toolchain
+
+
+@contextlib.contextmanager
+def _kept(kitchen: Kitchen, kept: Path) -> Iterator[None]:
+    """The object tree `obj` of the kitchen's directory, which goes to `kept` if the build fails.
+
+    The next attempt at the same world (the directory has its key for a name) goes on with what make(1) has done.
+    """
+    place = kitchen.directory / "obj"
+    if kept.is_dir():
+        kitchen.say("going on where the last attempt failed")
+        kept.rename(place)
+        shutil.rmtree(place / image.ROOT, ignore_errors=True)
+        (place / _RAW_LOG.name).unlink(missing_ok=True)
+    else:
+        place.mkdir()
+    try:
+        yield
+    except BuildFailed:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        place.rename(kept)
+        raise
 
 
 # ── what it is made of ────────────────────────────────────────────────────────────────────────────────────────────
@@ -329,16 +352,12 @@ class _Site:
         """What the objects say of compiler and protector."""
         self.kitchen.say("reading the objects")
         place = self.kitchen.directory / "obj" / WORLD.relative_to(OBJ) / SRC.relative_to("/")
-        paths = [path.relative_to(place).as_posix() for path in sorted(place.rglob("*.o"))]
-        batches = [paths[at : at + _BATCH] for at in range(0, len(paths), _BATCH)]
         symbols = {*protection.present, *protection.absent}
-        objects: dict[str, evidence.Made] = {}
-        inside = dataclasses.replace(self.sandbox, cwd=WORLD / SRC.relative_to("/"))
-        for number, batch in enumerate(batches):
-            # Of a single file readelf does not say the name.
-            argv = [*evidence.READ, *batch, batch[0]]
-            output = self._captured(inside, ["/usr/bin/env", *argv], f"objects {number}")
-            objects |= evidence.parse(output, symbols)
+        objects = {
+            path.relative_to(place).as_posix(): elf32.objects(path, symbols)
+            for path in sorted(place.rglob("*.o"))
+            if path.is_file()
+        }
         return evidence.prove(
             objects,
             release.toolchains,
