@@ -30,7 +30,7 @@ def patched(tree: Tree, patches: Sequence[Path], workspace: Workspace, deadline:
         total.update(hashlib.sha256(text).digest())
     target = workspace.root / "sources" / f"patched-{total.hexdigest()[:20]}"
     if not target.is_dir():
-        _make(tree, names, dict(zip(patches, texts, strict=True)), target, deadline)
+        _make(tree, names, list(zip(patches, texts, strict=True)), target, deadline)
     return opened(target, tree.release, workspace)
 
 
@@ -41,7 +41,9 @@ def _read(patch: Path) -> bytes:
         raise UsageError(f"cannot read the patch {patch}: {error.strerror}", hint="--patch FILE") from error
 
 
-def _make(tree: Tree, names: Sequence[str], patches: dict[Path, bytes], target: Path, deadline: Deadline) -> None:
+def _make(
+    tree: Tree, names: Sequence[str], patches: Sequence[tuple[Path, bytes]], target: Path, deadline: Deadline
+) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=target.parent, prefix=".patched-"))
     copy = place / "tree"
@@ -50,7 +52,7 @@ def _make(tree: Tree, names: Sequence[str], patches: dict[Path, bytes], target: 
         copied = process.run(["cp", "-a", "--", *(tree.path / name for name in names), copy], deadline)
         if copied.status != 0:
             raise InfraError(f"cannot copy {tree.path}: {copied.output.strip()}")
-        for number, (patch, text) in enumerate(patches.items()):
+        for number, (patch, text) in enumerate(patches):
             _apply(patch, text, place / str(number), copy, deadline)
         copy.rename(target)
     except OSError:
