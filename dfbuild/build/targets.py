@@ -11,16 +11,18 @@ from dfbuild.releases import Release
 from dfbuild.source import Tree
 
 
-def open_none() -> Tree:
+def open_none() -> tuple[Tree, Tree]:
     """For callers that have no source tree to offer."""
     raise UsageError("no source tree is named", hint="name one with --src, or set DFBUILD_SRC")
 
 
-def target(release: Release, tree: Callable[[], Tree] = open_none, machine: Machine | None = None) -> Target:
+def target(
+    release: Release, trees: Callable[[], tuple[Tree, Tree]] = open_none, machine: Machine | None = None
+) -> Target:
     """The `Target` of `release`, made by the package below `dfbuild.build` that its data names.
 
-    Releases that are built from a source tree get the one that `tree` opens; it is not called for others. With
-    `machine` what can be is built in guests that it boots; raises `UsageError` where nothing can.
+    Releases that are built from source get the trees of kernel and userland that `trees` opens; it is not called
+    for others. With `machine` what can be is built in guests that it boots; raises `UsageError` where nothing can.
     """
     name = f"{__package__}.{release.target}"
     try:
@@ -35,5 +37,5 @@ def target(release: Release, tree: Callable[[], Tree] = open_none, machine: Mach
         )
     if release.source is None and machine is not None:
         raise UsageError(f"nothing of {release.title} is built in a guest", hint="leave `--build native` out")
-    found: Target = module.Target() if release.source is None else module.Target(tree(), machine)
+    found: Target = module.Target() if release.source is None else module.Target(*trees(), machine)
     return found

@@ -90,20 +90,23 @@ def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
     matrix = load(Path(arguments.config))
     expansion = narrow(select(expand(matrix), arguments.filter), arguments.cell)
     in_guests = machine if arguments.build == "native" else None
-    builder = target(matrix.release, lambda: _tree(arguments, matrix, workspace), in_guests)
+    builder = target(matrix.release, lambda: _trees(arguments, matrix, workspace), in_guests)
     planned = plan(expansion.cells, expansion.refusals, builder, matrix.release, workspace)
     return Chosen(matrix, builder, planned, workspace)
 
 
-def _tree(arguments: argparse.Namespace, matrix: Matrix, workspace: Workspace) -> Tree:
-    """The source tree that the command line or the environment names; it must be of the matrix's release."""
-    tree = source.tree(arguments, workspace, Deadline.after(_EXPORT_SECONDS))
+def _trees(arguments: argparse.Namespace, matrix: Matrix, workspace: Workspace) -> tuple[Tree, Tree]:
+    """The source trees of kernel and userland that the command line or the environment names.
+
+    They must be of the matrix's release.
+    """
+    tree, plain = source.trees(arguments, workspace, Deadline.after(_EXPORT_SECONDS))
     if tree.release != matrix.release.name:
         raise UsageError(
             f"{tree.path} is a tree of release {tree.release}, but {matrix.file} is for {matrix.release.name}",
             hint="name another tree with --src, or another matrix file",
         )
-    return tree
+    return tree, plain if arguments.keep_world else tree
 
 
 def narrow(expansion: Expansion, ids: list[str]) -> Expansion:

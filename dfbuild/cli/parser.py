@@ -83,7 +83,7 @@ def _matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     matrix.add_argument("--guests", type=int, metavar="N", help="guests at a time")
     matrix.add_argument("--boots", type=int, metavar="N", help="guests booting at a time")
     matrix.add_argument("--memory", type=int, metavar="MIB", help="memory for all guests together")
-    _source(matrix)
+    _trees(matrix)
     _workspace(matrix)
     _json(matrix)
 
@@ -109,7 +109,7 @@ def _guest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     up = _command(actions, "up", "dfbuild.cli.guest:up", "build what a cell needs, boot it, keep it")
     _file(up.add_argument("config", metavar="FILE", help="matrix file (TOML)"))
     _selection(up)
-    _source(up)
+    _trees(up)
     up.set_defaults(build="cross")
     up.add_argument("--name", help="name to call it by (default: the cell's shape)")
     listing = _command(actions, "list", "dfbuild.cli.guest:listing", "list the guests that are up")
@@ -139,6 +139,15 @@ def _source(parser: argparse.ArgumentParser) -> None:
             type=os.path.abspath,
             help="patch to apply to a copy of it; repeatable",
         )
+    )
+
+
+def _trees(parser: argparse.ArgumentParser) -> None:
+    _source(parser)
+    parser.add_argument(
+        "--keep-world",
+        action="store_true",
+        help="take the userland of the tree without its patches: quick for those that change a kernel header",
     )
 
 

@@ -14,10 +14,17 @@ from dfbuild.workspace import Workspace
 
 def tree(arguments: argparse.Namespace, workspace: Workspace, deadline: Deadline, *, release: str = "") -> Tree:
     """That tree, with its patches; of `release`, if the user says so. Raises `UsageError`."""
-    found = open_tree(arguments.src, workspace, deadline, rev=arguments.rev, release=release)
+    return trees(arguments, workspace, deadline, release=release)[0]
+
+
+def trees(
+    arguments: argparse.Namespace, workspace: Workspace, deadline: Deadline, *, release: str = ""
+) -> tuple[Tree, Tree]:
+    """The tree with its patches, and without."""
+    plain = open_tree(arguments.src, workspace, deadline, rev=arguments.rev, release=release)
     if not arguments.patch:
-        return found
-    return patched(found, [Path(name) for name in arguments.patch], workspace, deadline)
+        return plain, plain
+    return patched(plain, [Path(name) for name in arguments.patch], workspace, deadline), plain
 
 
 def options(arguments: argparse.Namespace) -> Iterator[str]:
@@ -29,3 +36,5 @@ def options(arguments: argparse.Namespace) -> Iterator[str]:
         yield from ("--rev", arguments.rev)
     for name in arguments.patch:
         yield from ("--patch", name)
+    if arguments.keep_world:
+        yield "--keep-world"

@@ -19,10 +19,14 @@ _IDENTITY = "dragonfly"
 
 
 class Target:
-    """Implements `build.recipe.Target` for one source tree. With a `machine` kernels are built in guests."""
+    """Implements `build.recipe.Target`: kernels are of `tree`, userlands of `plain`, which mostly are one tree.
 
-    def __init__(self, tree: Tree, machine: Machine | None = None) -> None:
+    With a `machine` kernels are built in guests.
+    """
+
+    def __init__(self, tree: Tree, plain: Tree, machine: Machine | None = None) -> None:
         self._tree = tree.still()
+        self._plain = self._tree if plain is tree else plain.still()
         self._machine = machine
         self._images: dict[Variant, Recipe] = {}
         self._worlds: dict[str, Recipe] = {}
@@ -40,7 +44,7 @@ class Target:
         name = variant.id.removeprefix(f"{release.name}/")
         which = world.label(variant.toolchain, protection)
         if which not in self._worlds:
-            self._worlds[which] = world.recipe(release, tree, variant.toolchain, protection)
+            self._worlds[which] = world.recipe(release, self._plain, variant.toolchain, protection)
         userland = self._worlds[which]
         parts = [userland, kernel.recipe(release, tree, variant)]
         if self._machine is not None:
@@ -50,7 +54,7 @@ class Target:
             parts.append(
                 native.recipe(release, variant, builder, parts[-1], _login(keys), self._machine),
             )
-        parts.append(programs.recipe(release, tree, variant.toolchain, protection, userland))
+        parts.append(programs.recipe(release, self._plain, variant.toolchain, protection, userland))
         return image.recipe(release, name, parts, keys)
 
     def refuse(self, release: Release, cell: Cell) -> Refusal | None:

@@ -1,0 +1,82 @@
+"""The whole way, as its users go it: a cell that boots and passes, and a bug that somebody planted in the kernel."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dfbuild.releases import Release
+from dfbuild.source import Tree
+from dfbuild.workspace import Workspace
+
+pytestmark = [pytest.mark.dragonfly, pytest.mark.boot, pytest.mark.timeout(14400)]
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+CHANGED = "sys/kern/kern_shutdown.c"
+PLANTED = """\
+static void planted(void *unused) { panic("planted by a test"); }
+SYSINIT(planted, SI_SUB_PSEUDO, SI_ORDER_ANY, planted, NULL)
+"""
+
+
+def cell(release: Release) -> str:
+    """The newest compiler, with the stack protector, on two CPUs."""
+    protected = [name for name, toolchain in release.toolchains.items() if not toolchain.unknown]
+    return f"{release.name}/{protected[-1]}+ssp/smp @ smp2"
+
+
+def matrix(release: Release, tree: Tree, workspace: Workspace, *words: str) -> dict[str, Any]:
+    command = [
+        sys.executable, "-m", "dfbuild", "matrix", CONFIGS / f"dragonfly-{release.name}.toml", "--src", tree.path,
+        "--work", workspace.root, "--cell", cell(release), "--json", *words,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stdout[-2000:] + done.stderr[-4000:]
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+@pytest.mark.parametrize("via", ["ssh", "serial"])
+def test_a_cell_boots_and_everything_is_as_expected(
+    via: str, release: Release, tree: Tree, workspace: Workspace
+) -> None:
+    (only,) = matrix(release, tree, workspace, "--via", via)["run"]["cells"]
+    assert only["verdict"] == "PASS", only["title"]
+    outcomes = {check["check"]: check["outcome"] for check in only["checks"]}
+    assert outcomes["scheduler/cpu-count"] == "pass"
+    assert outcomes["network/partition"] == "pass"
+    assert outcomes["network/rst-in-window-middle"] == "known"
+    assert outcomes["security/smash-16"] == "pass"
+    assert outcomes["security/nx-stack"] == "skip"
+
+
+def patch(tree: Tree, directory: Path) -> Path:
+    """A patch of the tree whose kernel panics while it starts."""
+    before = (tree.path / CHANGED).read_text(encoding="latin-1").splitlines(keepends=True)
+    lines = difflib.unified_diff(
+        before, [*before, *PLANTED.splitlines(keepends=True)], f"a/{CHANGED}", f"b/{CHANGED}"
+    )
+    file = directory / "planted.patch"
+    file.write_text("".join(lines), encoding="latin-1")
+    return file
+
+
+def test_a_planted_bug_is_caught_told_and_repeated(
+    release: Release, tree: Tree, workspace: Workspace, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    document = matrix(release, tree, workspace, "--patch", str(patch(tree, tmp_path)))
+    print(f"from the patch to the verdict: {time.monotonic() - began:.0f} s")
+    (only,) = document["run"]["cells"]
+    assert (only["verdict"], only["title"]) == ("PANIC", "panic: planted by a test")
+    built = {step["kind"] for step in document["run"]["steps"] if not step["cached"]}
+    assert built == {"kernel", "image"}
+    (failure,) = document["failures"]
+    assert f"--patch {tmp_path}" in failure["repeat"]
