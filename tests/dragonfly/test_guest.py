@@ -1,4 +1,4 @@
-"""The whole way, as its users go it: a cell that boots and passes, and a bug that somebody planted in the kernel."""
+"""The whole way, as its users go it: a cell that boots and passes, and a bug planted in the kernel."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def recipe(release: Release, tree: Tree, name: str) -> Recipe:
 
     inputs = {
         "tree": tree.hash_of(names),
-        "edits": [[change.file, change.find, change.put, change.regex] for change in changes],
+        "edits": edits.words(changes),
         "boot": own.model_dump(),
         "epoch": build.epoch,
         "comment": compiler.comment,

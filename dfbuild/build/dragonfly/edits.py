@@ -20,6 +20,11 @@ def within(edits: Iterable[Edit], parts: Sequence[str]) -> tuple[Edit, ...]:
     return tuple(edit for edit in edits if any(PurePosixPath(edit.file).is_relative_to(part) for part in parts))
 
 
+def words(edits: Iterable[Edit]) -> list[list[str | bool]]:
+    """What a content key has to hold of `edits`: all but their reasons."""
+    return [[edit.file, edit.find, edit.put, edit.regex] for edit in edits]
+
+
 def apply(text: str, edit: Edit) -> str:
     """`text` with `edit` made, everywhere. Raises `BuildFailed` if what it looks for is not there."""
     if edit.regex:

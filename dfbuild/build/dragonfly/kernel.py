@@ -93,7 +93,7 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
     inputs = {
         **way,
         "tree": tree.hash_of(names),
-        "edits": [[change.file, change.find, change.put, change.regex] for change in changes],
+        "edits": edits.words(changes),
         "proof": [compiler.comment, protector.model_dump(), list(own.foreign)],
     }
     return Recipe(StepKind.KERNEL, ident, inputs, make, needs=(kit, tools), minutes=40)

@@ -52,7 +52,7 @@ def sources(release: Release, tree: Tree) -> Recipe:
 
     inputs = {
         "tree": tree.hash_of(names),
-        "edits": [[change.file, change.find, change.put, change.regex] for change in changes],
+        "edits": edits.words(changes),
         "form": 1,
     }
     return Recipe(StepKind.WORLD, "kernel sources", inputs, make)

@@ -40,7 +40,7 @@ class Parts:
         """What the content key of a recipe that builds them has to hold."""
         return {
             "tree": self.tree.hash_of(self.names),
-            "edits": [[edit.file, edit.find, edit.put, edit.regex] for edit in self.edits],
+            "edits": edits.words(self.edits),
             "epoch": self.build.epoch,
         }
 
