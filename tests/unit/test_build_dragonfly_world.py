@@ -14,6 +14,7 @@ from dfbuild.build.recipe import Kitchen
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed, Cancelled, UsageError
 from dfbuild.releases.schema import Protection, Toolchain
+from dfbuild.sandbox import Sandbox
 from dfbuild.workspace import Workspace
 
 TOOLCHAINS = {
@@ -168,3 +169,23 @@ def test_what_was_cut_off_is_not_gone_on_with(tmp_path: Path) -> None:
     with pytest.raises(Cancelled), world._kept(here, tmp_path / "objects/key"):
         raise Cancelled("now")
     assert not (tmp_path / "objects/key").exists()
+
+
+def test_a_stage_is_gone_through_once_in_an_object_tree(tmp_path: Path) -> None:
+    here = kitchen(tmp_path)
+    kept = tmp_path / "objects/key"
+    done: list[str] = []
+
+    def attempt(directory: Kitchen) -> None:
+        site = world._Site(directory, Sandbox(), data.world(releases.load("1.2")))
+        site._once("lib/libc", lambda: done.append("libc"))
+        site._once("lib", lambda: done.append("lib"))
+
+    with pytest.raises(BuildFailed), world._kept(here, kept):
+        attempt(here)
+        raise BuildFailed("later", component="x")
+    here.directory.rmdir()
+    again = kitchen(tmp_path)
+    with world._kept(again, kept):
+        attempt(again)
+    assert done == ["libc", "lib"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,8 @@ from dfbuild.source import Tree
 _MAKE_CONF = OBJ / "make.conf"
 _RAW_LOG = OBJ / "install.log"
 _ROOT = OBJ / image.ROOT
+_DONE = ".done"
+"""Directory of the object tree with a file for each stage that need not be gone through again."""
 _CFLAGS = "-O -pipe"
 """As sys.mk has it."""
 _LIBRARY_FLAGS = ("-DNOHTML", "-DNOINFO", "-DNOMAN", "-DNOFSCHG")
@@ -181,13 +184,14 @@ class _Site:
 
     def build(self, chosen: str) -> dict[str, Any]:
         """All stages up to the last object; returns facts. Raises `BuildFailed` naming what failed."""
-        self._hierarchy()
-        self._all("object directories", "par-obj")
-        self._all("headers", "par-includes", *_INSTALL_FLAGS)
-        for directory, compiler in self.world.startup.items():
-            self._library(directory, compiler)
-        for directory in self.world.libraries:
-            self._library(directory, chosen)
+        self._once("hierarchy", self._hierarchy)
+        self._once("object directories", lambda: self._all("object directories", "par-obj"))
+        self._once("headers", lambda: self._all("headers", "par-includes", *_INSTALL_FLAGS))
+        for directory, compiler in (
+            *self.world.startup.items(),
+            *((name, chosen) for name in self.world.libraries),
+        ):
+            self._once(directory, functools.partial(self._library, directory, compiler))
         self.components = [name for top in self._subdirectories("") for name in self._components(top)]
         self._each("building", self._component, self.components)
         for name in sorted(self.failed):
@@ -220,6 +224,17 @@ class _Site:
                 log=first.log,
                 tail=first.tail,
             )
+
+    def _once(self, stage: str, work: Callable[[], None]) -> None:
+        """Do `work` unless an attempt before this one did it in the same object tree.
+
+        What is installed again looks newer than what was made with it, and make(1) would make all of that anew.
+        """
+        done = self.kitchen.directory / "obj" / _DONE / stage.replace("/", "-")
+        if not done.exists():
+            work()
+            done.parent.mkdir(exist_ok=True)
+            done.touch()
 
     def _hierarchy(self) -> None:
         """The directories that headers and libraries are put into, as `make _worldtmp` lays them out."""
