@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,6 +37,10 @@ class Toolchain(Strict):
     """Host packages that bring it."""
     unknown: tuple[str, ...] = ()
     """Flags that it takes for errors: left out of what a stack protector's setting asks for."""
+
+    def known(self, flags: Sequence[str]) -> tuple[str, ...]:
+        """`flags` without those."""
+        return tuple(flag for flag in flags if flag not in self.unknown)
 
 
 class Protection(Strict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -81,6 +81,8 @@ class WorldKit(Strict):
     """All parts of the tree that are read while it is made; others are not there."""
     headers: dict[str, str]
     """Header of the tree ▸ its name on this host."""
+    defines: dict[str, str] = Field(default_factory=dict)
+    """Names that programs take from headers of their system ▸ what they are on this host."""
     libc: tuple[str, ...]
     """C files of the tree's libc with functions that the host's lacks."""
     libraries: dict[str, dict[str, str]] = Field(default_factory=dict)
@@ -117,6 +119,8 @@ class World(Strict):
     """Directory ▸ the compiler that the tree's own makefiles choose there."""
     unprotected: tuple[str, ...] = ()
     """Directories in which the tree's own makefiles choose for the stack protector."""
+    options: tuple[str, ...] = ()
+    """Lines for make.conf(5): what the tree makes only of those who ask for it."""
     exempt: tuple[Exempt, ...] = ()
 
 
@@ -177,6 +181,11 @@ class Build(Strict):
     image: Image = Image()
     epoch: int = 0
     """Seconds since 1970 that whatever wants a date gets."""
+
+
+def keyed(part: Strict, *later: str) -> dict[str, Any]:
+    """`part` as a content key has it: without those of the fields `later` that say nothing. Keys are older."""
+    return part.model_dump(exclude={name for name in later if not getattr(part, name)})
 
 
 def of(release: Release) -> Build:

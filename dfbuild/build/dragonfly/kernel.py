@@ -59,7 +59,7 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
     kernel = release.kernels[variant.kernel]
     compiler = release.toolchains[variant.toolchain]
     protector = release.stack_protectors[variant.stack_protector].of_kernel
-    flags = tuple(flag for flag in protector.flags if flag not in compiler.unknown)
+    flags = compiler.known(protector.flags)
     ident = kernconf.name(variant.kernel, variant.toolchain, protected=bool(protector.present))
     makeoptions = {"DEBUG": "-g", **({"CONF_CFLAGS": " ".join(flags)} if flags else {})}
     configuration = kernconf.derive(kernconf.read(kernel, tree.path, own.config), ident, kernel, makeoptions)

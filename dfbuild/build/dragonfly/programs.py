@@ -31,6 +31,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection, worl
     `world` is the recipe of the world that they run in; changing a program builds no other anew. The facts
     are those of `proof.prove`.
     """
+    flags = (*_CFLAGS, *release.toolchains[name].known(protection.flags))
     sources = {path.name: path.read_bytes() for path in sorted(_SOURCES.iterdir()) if path.suffix in (".c", ".h")}
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
@@ -53,7 +54,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection, worl
         names = [PurePath(file).stem for file in sources if file.endswith(".c")]
         kitchen.say(f"compiling {len(names)} programs with {name}")
         for program in names:
-            compile_line = ["cc", *_CFLAGS, *protection.flags, "-c", f"{program}.c", "-o", f"{program}.o"]
+            compile_line = ["cc", *flags, "-c", f"{program}.c", "-o", f"{program}.o"]
             step.run(kitchen, sandbox, compile_line, program)
             step.run(kitchen, sandbox, ["cc", f"{program}.o", "-o", program], program)
         files = [*(objects / f"{program}.o" for program in names), *(objects / program for program in names)]
@@ -70,7 +71,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection, worl
 
     inputs = {
         "sources": {file: hashlib.sha256(text).hexdigest() for file, text in sources.items()},
-        "flags": [*_CFLAGS, *protection.flags],
+        "flags": list(flags),
         "proof": [release.toolchains[name].comment, protection.model_dump(), release.elf_machine],
         "place": release.probes,
         "form": 1,

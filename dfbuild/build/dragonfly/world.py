@@ -53,7 +53,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
     build, world = data.of(release), data.world(release)
     parts = within.Parts(tree, build, tuple(_top(tree.path, world.without)))
     kernel = tuple(kernel_files(tree.path, world.kernel))
-    flags = protection.flags
+    flags = release.toolchains[name].known(protection.flags)
     needs = (
         worldkit.recipe(release, tree),
         *(toolchain.recipe(release, tree, compiler) for compiler in build.compilers),
@@ -66,7 +66,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
     def everything(kitchen: Kitchen) -> Mapping[str, Any]:
         for path in kernel:
             _copy(tree.path / path, kitchen.directory / path)
-        (kitchen.directory / "obj/make.conf").write_text(make_conf(flags, world.unprotected))
+        (kitchen.directory / "obj/make.conf").write_text(make_conf(flags, world.unprotected, world.options))
         sandbox = within.sandbox(
             kitchen,
             parts,
@@ -91,7 +91,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
     inputs = {
         **parts.inputs(),
         "kernel": _digest(tree.path, kernel),
-        "world": world.model_dump(exclude={"kit"}),
+        "world": {key: value for key, value in data.keyed(world, "options").items() if key != "kit"},
         "flags": list(flags),
         "proof": [release.toolchains[name].comment, protection.model_dump()],
         "form": 1,
@@ -156,9 +156,9 @@ def _digest(tree: Path, files: Sequence[str]) -> str:
     return total.hexdigest()
 
 
-def make_conf(flags: Sequence[str], unprotected: Sequence[str]) -> str:
-    """make.conf(5) with `flags` for every compilation but those in the directories `unprotected`."""
-    lines = [f"CFLAGS= {_CFLAGS}"]
+def make_conf(flags: Sequence[str], unprotected: Sequence[str], options: Sequence[str] = ()) -> str:
+    """make.conf(5) with `flags` for every compilation but those in the directories `unprotected`, and `options`."""
+    lines = [*options, f"CFLAGS= {_CFLAGS}"]
     if flags:
         elsewhere = " && ".join(f'${{.CURDIR:M{SRC}/{directory}*}} == ""' for directory in unprotected)
         extra = f"CFLAGS+= {' '.join(flags)}"

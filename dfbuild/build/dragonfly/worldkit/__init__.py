@@ -8,6 +8,7 @@ the sandbox it lies at `layout.KIT` instead of the host kit.
 from __future__ import annotations
 
 import hashlib
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,15 +54,16 @@ def extended(release: Release, tree: Tree, title: str, kit: data.WorldKit) -> Re
         kitchen.say(f"{title}: libc")
         _libc(kitchen, sandbox, kit)
         flags = (*build.flags, *_FLAGS)
+        compiler = shlex.join([_COMPILER, *(f"-D{name}={value}" for name, value in kit.defines.items())])
         for directory, library in kit.libraries.items():
-            _build(kitchen, sandbox, directory, flags, _COMPILER)
+            _build(kitchen, sandbox, directory, flags, compiler)
             for name, archive in library.items():
                 _copy(_objects(kitchen, directory) / archive, root / "lib" / f"lib{name}.a")
         for directory, program in kit.programs.items():
             kitchen.say(f"{title}: {directory}")
             for header in program.headers:
                 _copy(tree.path / header, root / "obj/headers" / directory / Path(header).name)
-            _build(kitchen, sandbox, directory, flags, f"{_COMPILER} -I{OBJ}/headers/{directory}")
+            _build(kitchen, sandbox, directory, flags, f"{compiler} -I{OBJ}/headers/{directory}")
             for name in program.names:
                 _copy(_objects(kitchen, directory) / name, root / "bin" / name)
                 (root / "bin" / name).chmod(0o755)
@@ -69,7 +71,12 @@ def extended(release: Release, tree: Tree, title: str, kit: data.WorldKit) -> Re
             shutil.rmtree(root / rest, ignore_errors=True)
         return {"programs": sorted(path.name for path in (root / "bin").iterdir())}
 
-    inputs = {**parts.inputs(), "kit": kit.model_dump(), "flags": [*build.flags, *_FLAGS], "own": _digests(OWN)}
+    inputs = {
+        **parts.inputs(),
+        "kit": data.keyed(kit, "defines"),
+        "flags": [*build.flags, *_FLAGS],
+        "own": _digests(OWN),
+    }
     return Recipe(StepKind.TOOLS, title, inputs, make, needs=(hostkit.recipe(release, tree),), minutes=10)
 
 
