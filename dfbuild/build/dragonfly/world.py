@@ -192,7 +192,8 @@ class _Site:
             *((name, chosen) for name in self.world.libraries),
         ):
             self._once(directory, functools.partial(self._library, directory, compiler))
-        self.components = [name for top in self._subdirectories("") for name in self._components(top)]
+        found = (name for top in self._subdirectories("") for name in self._components(top))
+        self.components = list(dict.fromkeys(found))  # some are named twice
         self._each("building", self._component, self.components)
         for name in sorted(self.failed):
             self.kitchen.say(f"{name} failed, once more by itself")
