@@ -80,6 +80,17 @@ def test_the_world_sees_headers_of_the_kernel_and_what_is_named(tmp_path: Path) 
     ]
 
 
+def test_only_what_is_named_of_the_kernel_is_edited(tmp_path: Path) -> None:
+    for name in ("conf/kmod.mk", "boot/cdboot.S", "kern/other.S"):
+        (tmp_path / "sys" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sys" / name).write_text("zero'd")
+    changes = [
+        data.Edit(file=f"sys/{name}", find="zero'd", put="zeroed", reason="an apostrophe")
+        for name in ("conf/kmod.mk", "boot/cdboot.S", "kern/other.S")
+    ]
+    assert world.kernel_edits(changes, tmp_path, ("boot/**/*",)) == (changes[1],)
+
+
 def test_protection_goes_everywhere_but_where_the_tree_decides() -> None:
     assert world.make_conf((), ("sys/boot",)) == "CFLAGS= -O -pipe\n"
     lines = world.make_conf(("-fstack-protector",), ("sys/boot", "lib/libstand")).splitlines()

@@ -12,14 +12,25 @@ import dataclasses
 import functools
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dfbuild.build import step
-from dfbuild.build.dragonfly import coverage, data, elf32, evidence, image, install, toolchain, within, worldkit
+from dfbuild.build.dragonfly import (
+    coverage,
+    data,
+    edits,
+    elf32,
+    evidence,
+    image,
+    install,
+    toolchain,
+    within,
+    worldkit,
+)
 from dfbuild.build.dragonfly.layout import KIT, OBJ, SRC, WORLD
 from dfbuild.build.recipe import Kitchen, Recipe
 from dfbuild.errors import BuildFailed
@@ -53,6 +64,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
     build, world = data.of(release), data.world(release)
     parts = within.Parts(tree, build, tuple(_top(tree.path, world.without)))
     kernel = tuple(kernel_files(tree.path, world.kernel))
+    changes = kernel_edits(build.edits, tree.path, world.kernel)
     flags = release.toolchains[name].known(protection.flags)
     needs = (
         worldkit.recipe(release, tree),
@@ -71,7 +83,11 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
             kitchen,
             parts,
             Mount(KIT, kitchen.needs[0].path),
-            tools=(Mount(SRC / "sys", kitchen.directory / "sys"), *toolchain.mounts(kitchen.needs[1:])),
+            tools=(
+                Mount(SRC / "sys", kitchen.directory / "sys"),
+                *edits.overlays(changes, tree.path, kitchen.directory / "edited"),
+                *toolchain.mounts(kitchen.needs[1:]),
+            ),
             ccver=name,
         )
         environment = {**sandbox.environment, "MAKEOBJDIRPREFIX": str(WORLD), "__MAKE_CONF": str(_MAKE_CONF)}
@@ -96,6 +112,8 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
         "proof": [release.toolchains[name].comment, protection.model_dump()],
         "form": 1,
     }
+    if changes:
+        inputs["kernel edits"] = edits.words(changes)
     return Recipe(StepKind.WORLD, label(name, protection), inputs, make, needs=needs, minutes=90)
 
 
@@ -145,6 +163,15 @@ def kernel_files(tree: Path, patterns: Sequence[str]) -> list[str]:
         if path.is_file()
     }
     return sorted(found)
+
+
+def kernel_edits(changes: Iterable[data.Edit], tree: Path, patterns: Sequence[str]) -> tuple[data.Edit, ...]:
+    """Those of `changes` to files that `patterns` match below `sys`; headers and makefiles stay as they are.
+
+    What those need changed for a kernel is none of the world's business.
+    """
+    named = {*kernel_files(tree, patterns)} - {*kernel_files(tree, ())}
+    return tuple(edit for edit in changes if edit.file in named)
 
 
 def _digest(tree: Path, files: Sequence[str]) -> str:
