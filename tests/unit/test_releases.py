@@ -14,6 +14,7 @@ from dfbuild.errors import UsageError
 from dfbuild.model import Cell, Shape, Variant
 from dfbuild.releases import Release
 from dfbuild.releases.schema import Crash
+from dfbuild.suites.run import available
 from dfbuild.toml import InvalidFile
 
 SHIPPED = [releases.load(name) for name in releases.available()]
@@ -170,3 +171,8 @@ def test_the_reference_guest_refuses_what_cannot_be() -> None:
     assert "Xen" in reason
     (reason,) = refusals(Shape("x"), "gcc34")
     assert "DragonFly" in reason
+
+
+@pytest.mark.parametrize("name", releases.available())
+def test_suites_of_releases_are_there(name: str) -> None:
+    assert set(releases.load(name).suites) <= set(available())
