@@ -66,7 +66,7 @@ def test_modes_of_secrets(files: dict[str, str]) -> None:
 
 def test_file_systems(files: dict[str, str]) -> None:
     assert lines(files["etc/fstab"]) == [
-        ["/dev/ad0s1a", "/", "ufs", "rw", "1", "1"],
+        ["/dev/ad0s1a", "/", "ufs", "rw,async,noatime", "1", "1"],
         ["/dev/ad0s1b", "none", "swap", "sw", "0", "0"],
         ["proc", "/proc", "procfs", "rw", "0", "0"],
     ]
