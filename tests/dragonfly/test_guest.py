@@ -27,9 +27,9 @@ SYSINIT(planted, SI_SUB_PSEUDO, SI_ORDER_ANY, planted, NULL)
 
 
 def cell(release: Release) -> str:
-    """The newest compiler, with the stack protector, on two CPUs."""
+    """The newest compiler that has a stack protector, with it, on one CPU."""
     protected = [name for name, toolchain in release.toolchains.items() if not toolchain.unknown]
-    return f"{release.name}/{protected[-1]}+ssp/smp @ smp2"
+    return f"{release.name}/{protected[-1]}+ssp/up @ up"
 
 
 def matrix(release: Release, tree: Tree, workspace: Workspace, *words: str) -> dict[str, Any]:
