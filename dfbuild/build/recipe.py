@@ -9,15 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from dfbuild.deadline import Deadline
 from dfbuild.model import Cell, Media, Refusal, StepKind, Variant
 from dfbuild.releases import Release
 from dfbuild.workspace import Workspace
-
-if TYPE_CHECKING:
-    from dfbuild.shell.protocol import Shell
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +87,32 @@ class Recipe:
         return visit(self)
 
 
+class Ran(Protocol):
+    """A command that came to its end in a guest."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def text(self) -> str: ...
+
+
+class Workbench(Protocol):
+    """What a build does in a guest. `shell.protocol.Shell` can do all of it, and says how it fails."""
+
+    def run(self, command: str, deadline: Deadline) -> Ran: ...
+
+    def put(self, source: Path, target: str, deadline: Deadline) -> None: ...
+
+    def get(self, source: str, target: Path, deadline: Deadline) -> None: ...
+
+
 class Machine(Protocol):
     """Boots what was built, for what is built in a guest."""
 
     def __call__(
         self, release: Release, variant: Variant, media: Media, memory: int, kitchen: Kitchen
-    ) -> AbstractContextManager[Shell]:
+    ) -> AbstractContextManager[Workbench]:
         """A shell in a guest with `memory` MiB that boots `media`; the guest ends with the block.
 
         Raises `BuildFailed` for a guest that does not come up.

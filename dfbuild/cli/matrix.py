@@ -31,13 +31,13 @@ from dfbuild.guest.accel import Accel, probe, qemu_version
 from dfbuild.guest.protocol import GuestSpec
 from dfbuild.matrix.expand import Expansion, expand, select
 from dfbuild.matrix.job import Job
+from dfbuild.matrix.machine import machine
 from dfbuild.matrix.plan import Plan, plan
 from dfbuild.matrix.run import PlanRun, label
 from dfbuild.matrix.schedule import host_limits
 from dfbuild.model import Cell
 from dfbuild.results.records import RunInfo, RunStatus
 from dfbuild.results.store import Store
-from dfbuild.session.machine import machine
 from dfbuild.source import Tree
 from dfbuild.workspace import Workspace
 

@@ -11,8 +11,8 @@ from dfbuild import releases
 from dfbuild.build.recipe import Kitchen
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed
+from dfbuild.matrix.machine import machine
 from dfbuild.model import Cell, Media
-from dfbuild.session.machine import machine
 from dfbuild.workspace import Workspace
 
 pytestmark = pytest.mark.boot

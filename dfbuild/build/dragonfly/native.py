@@ -9,18 +9,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dfbuild.build.dragonfly import data, edits, elf32, image, kernel, objects
 from dfbuild.build.dragonfly.layout import OBJ, SRC
-from dfbuild.build.recipe import Artefact, Kitchen, Machine, Recipe
+from dfbuild.build.recipe import Artefact, Kitchen, Machine, Recipe, Workbench
 from dfbuild.errors import BuildFailed
 from dfbuild.model import Disk, Login, Media, StepKind, Variant
 from dfbuild.releases import Release
 from dfbuild.source import Tree
-
-if TYPE_CHECKING:
-    from dfbuild.shell.protocol import Shell
 
 MEMORY = 512
 """MiB of the guest that builds: gcc 3.4 takes 100 of them for some files."""
@@ -92,7 +89,7 @@ def recipe(
     return Recipe(StepKind.KERNEL, f"{cross.name} native", inputs, make, needs=(builder, cross), minutes=240)
 
 
-def _build(kitchen: Kitchen, shell: Shell, ident: str, compiler: str) -> float:
+def _build(kitchen: Kitchen, shell: Workbench, ident: str, compiler: str) -> float:
     """Run make in the background of the guest, for whoever loses the way there can come back; its seconds."""
     command = f"make -DNO_MODULES nativekernel KERNCONF={ident}"
     start = (

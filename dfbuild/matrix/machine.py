@@ -13,7 +13,7 @@ from dfbuild.guest.accel import probe
 from dfbuild.guest.protocol import GuestSpec
 from dfbuild.model import Cell, Media, Shape, Variant
 from dfbuild.releases import Release
-from dfbuild.session.booting import boot
+from dfbuild.session import boot
 from dfbuild.shell import open_shell
 from dfbuild.shell.protocol import Shell
 from dfbuild.workspace import runtime_directory
