@@ -72,6 +72,17 @@ def _finite(word: str) -> float:
     return value
 
 
+def integers(said: str, count: int | None = None) -> list[int]:
+    """What a release's command printed, as integers, `count` of them if given; `ProbeError` for anything else."""
+    try:
+        found = [int(word) for word in said.split()]
+    except ValueError:
+        raise ProbeError(f"asked for numbers, the guest said {said[:200]!r}") from None
+    if not found or (count is not None and len(found) != count):
+        raise ProbeError(f"asked for {count or 'some'} numbers, the guest said {said[:200]!r}")
+    return found
+
+
 def parse(program: str, answer: Answer) -> Report:
     """The report in the answer of `program`. Raises `ProbeError` unless it ended well and said `end=ok` last."""
     if answer.status != 0:

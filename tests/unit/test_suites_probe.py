@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dfbuild.deadline import Deadline
 from dfbuild.shell.protocol import Answer
-from dfbuild.suites.probe import ProbeError, Probes, Report, parse
+from dfbuild.suites.probe import ProbeError, Probes, Report, integers, parse
 
 
 def answer(output: str | bytes, status: int = 0) -> Answer:
@@ -103,3 +103,10 @@ def test_running_one() -> None:
     probe = Probes(shell, "/usr/libexec/x y", Deadline.after(10))
     assert probe("hogs", 2, 500, "free").integers("a") == (1,)
     assert shell.commands == ["'/usr/libexec/x y/hogs' 2 500 free"]
+
+
+def test_what_a_command_says_is_as_many_integers_as_are_asked_for() -> None:
+    assert integers("1024 5000\n", 2) == integers("1024\n5000") == [1024, 5000]
+    for said, count in (("", None), ("none", None), ("1 2", 1), ("1", 2), ("1.5", 1)):
+        with pytest.raises(ProbeError, match="the guest said"):
+            integers(said, count)

@@ -6,24 +6,18 @@ from collections.abc import Callable
 
 import pytest
 
-from dfbuild.deadline import Deadline
-from dfbuild.releases import Release
-from dfbuild.shell.protocol import Shell
 from dfbuild.suites.network.chance import patterns
 from dfbuild.suites.network.conftest import DIALS, Dialled
-from dfbuild.suites.probe import ProbeError
+from dfbuild.suites.probe import integers
 
+Ask = Callable[[str], str]
 Fact = Callable[[str, object], None]
 
 
 @pytest.fixture(scope="module")
-def port_range(shell: Shell, release: Release, suites_deadline: Deadline) -> tuple[int, int]:
+def port_range(ask: Ask) -> tuple[int, int]:
     """The first and the last source port, by the guest's own settings."""
-    answer = shell.run(release.commands["port-range"], suites_deadline.sooner(20, what="the port range"))
-    try:
-        first, last = (int(word) for word in answer.text.split())
-    except ValueError:
-        raise ProbeError(f"{answer.command!r} said {answer.text[:200]!r} instead of two ports") from None
+    first, last = integers(ask("port-range"), 2)
     return first, last
 
 

@@ -11,7 +11,7 @@ from dfbuild.deadline import Deadline
 from dfbuild.releases.schema import Wire
 from dfbuild.suites.network.conftest import Services
 from dfbuild.suites.network.partition import owner, owners
-from dfbuild.suites.probe import ProbeError
+from dfbuild.suites.probe import ProbeError, integers
 from dfbuild.wire.frames import Flow
 
 Ask = Callable[[str], str]
@@ -27,12 +27,12 @@ PORTS = range(30000, 60000)
 @pytest.fixture(scope="module")
 def cpus(ask: Ask) -> int:
     """The CPUs that the guest runs on."""
-    return _numbers(ask("cpu-count"))[0]
+    return integers(ask("cpu-count"), 1)[0]
 
 
 def test_protocol_threads(ask: Ask, cpus: int, fact: Fact) -> None:
     """TCP and UDP have a thread each on every CPU that owns connections."""
-    tcp, udp = _numbers(ask("protocol-threads"))
+    tcp, udp = integers(ask("protocol-threads"), 2)
     fact("threads", f"{tcp} for TCP, {udp} for UDP")
     wanted = owners(cpus)
     assert (tcp, udp) == (wanted, wanted), f"{tcp} threads for TCP and {udp} for UDP on {cpus} CPUs"
@@ -82,21 +82,14 @@ def _accepted(
         raise ProbeError(
             "the release does not say how it partitions connections", hint="wire.partition in its TOML"
         )
-    before = _numbers(ask("tcp-accepts"))
+    before = integers(ask("tcp-accepts"))
     fallen: Counter[int] = Counter()
     for port in ports:
         with services.connect("echo", deadline, source_port=port) as conversation:
             conversation.send(b"?")
             conversation.read(1, deadline)
             fallen[_owner(conversation.flow, cpus, network)] += 1
-    after = _numbers(ask("tcp-accepts"))
+    after = integers(ask("tcp-accepts"))
     if len(before) != cpus or len(after) != cpus:
         raise ProbeError(f"{len(after)} CPUs count accepted connections, but {cpus} run")
     return [new - old for new, old in zip(after, before, strict=True)], [fallen[cpu] for cpu in range(cpus)]
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(word) for word in text.split()]
-    except ValueError:
-        raise ProbeError(f"asked for numbers, the guest said {text[:200]!r}") from None

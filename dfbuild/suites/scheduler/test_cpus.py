@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dfbuild.model import Cell
-from dfbuild.suites.probe import ProbeError, Report
+from dfbuild.suites.probe import Report, integers
 
 Ask = Callable[[str], str]
 Fact = Callable[[str, object], None]
 
 
 def test_cpu_count(ask: Ask, cell: Cell, fact: Fact) -> None:
-    count = _number(ask("cpu-count"))
+    (count,) = integers(ask("cpu-count"), 1)
     fact("cpus", count)
     assert count == cell.shape.cpus, f"the guest runs on {count} of {cell.shape.cpus} CPUs"
 
 
 def test_cpu_threads(ask: Ask, cell: Cell, fact: Fact) -> None:
     """Hyperthreading siblings are seen where there are some, and nowhere else."""
-    threads = _number(ask("cpu-threads"))
+    (threads,) = integers(ask("cpu-threads"), 1)
     fact("threads", threads)
     assert threads == cell.shape.threads, f"the guest sees {threads} threads a core instead of {cell.shape.threads}"
 
@@ -31,10 +31,3 @@ def test_cpus_work(pinned_hogs: Report, cell: Cell, fact: Fact) -> None:
     assert len(set(homes)) == cell.shape.cpus, (
         f"pinned to {cell.shape.cpus} CPUs, computing on {sorted(set(homes))}"
     )
-
-
-def _number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ProbeError(f"asked for a number, the guest said {text[:200]!r}") from None
