@@ -74,6 +74,7 @@ class Shape:
     nic: str = "virtio-net"
     console: str = "serial"
     """`serial` (16550 UART) or `virtio` (virtio-console, for guests that print a great deal)."""
+    video: str = "none"
     hypervisor: str = "qemu"
     accel: str = "auto"
     """`auto` (probed), `kvm` or `tcg`."""
@@ -133,6 +134,7 @@ class Cell:
             "disk": shape.disk,
             "nic": shape.nic,
             "console": shape.console,
+            "video": shape.video,
             "hypervisor": shape.hypervisor,
             "accel": shape.accel,
         }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfbuild.errors import UsageError
-from dfbuild.guest.models import CONSOLES, DEFAULT_CPU, DISKS, HYPERTHREADS, NICS, family, unknown
+from dfbuild.guest.models import CONSOLES, DEFAULT_CPU, DISKS, HYPERTHREADS, NICS, VIDEOS, family, unknown
 from dfbuild.guest.protocol import GuestSpec, WireEnds
 from dfbuild.model import Disk, Shape
 
@@ -107,6 +107,7 @@ def qemu_argv(spec: GuestSpec, accel: str, console: int | None = None) -> list[s
         "-chardev", option({"id": "console", **stream}, "socket"),
     ]  # fmt: skip
     line += _console(shape)
+    line += _video(shape)
     line += _boot(spec)
     line += _disks(spec, paths)
     line += _nics(spec, paths)
@@ -117,6 +118,13 @@ def _console(shape: Shape) -> list[str]:
     if shape.console not in CONSOLES:
         raise unknown("console", shape.console, CONSOLES)
     return [word for driver, values in CONSOLES[shape.console] for word in device(driver, values)]
+
+
+def _video(shape: Shape) -> list[str]:
+    if shape.video not in VIDEOS:
+        raise unknown("video", shape.video, VIDEOS)
+    model = VIDEOS[shape.video]
+    return device(model, {}) if model else []
 
 
 def _boot(spec: GuestSpec) -> list[str]:

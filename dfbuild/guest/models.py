@@ -63,6 +63,9 @@ CONSOLES: Mapping[str, tuple[tuple[str, Mapping[str, str]], ...]] = {
 }
 """Console kind ▸ devices and their options."""
 
+VIDEOS: Mapping[str, str] = {"none": "", "std": "VGA", "cirrus": "cirrus-vga", "vmware": "vmware-svga"}
+"""Graphics card ▸ QEMU device. Some kernels want one to be there, though nobody looks at it."""
+
 # TCG's `max` says AuthenticAMD, and AMD shows hyper-threads only with TOPOEXT, which TCG does not have: as an Intel
 # CPU it shows them. For all shapes, so that two that differ in threads differ in nothing else.
 DEFAULT_CPU: Mapping[str, str] = {"kvm": "host", "tcg": "max,vendor=GenuineIntel"}

@@ -208,6 +208,8 @@ class ShapeFields(Strict):
     """Network card model: virtio-net."""
     console: Literal["serial", "virtio"] | None = None
     """`serial` (16550 UART) or `virtio` (for guests that print a great deal)."""
+    video: Device | None = None
+    """Graphics card, which nobody sees the picture of: none, std, cirrus, vmware."""
     hypervisor: Device | None = None
     """What runs the guest: qemu."""
     accel: Literal["auto", "kvm", "tcg"] | None = None

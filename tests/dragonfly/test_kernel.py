@@ -1,4 +1,4 @@
-"""Kernels, modules and boot blocks of a real tree: complete, proven, always the same, quick to build again."""
+"""Kernels and modules of a real tree: complete, proven, always the same, quick to build again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dfbuild.build.dragonfly import boot, data, elf32, kernel
+from dfbuild.build.dragonfly import data, elf32, kernel
 from dfbuild.build.recipe import Artefact
 from dfbuild.build.store import MANIFEST, ArtefactStore, build_all
 from dfbuild.deadline import Deadline
@@ -145,17 +145,3 @@ def test_a_configuration_of_one_s_own(release: Release, tree: Tree, workspace: W
     assert b"ether_poll_register" in symbols
     assert b"ahc_attach" not in symbols
     assert made.facts["modules"]["files"] == 0
-
-
-def test_boot_blocks(release: Release, tree: Tree, workspace: Workspace) -> None:
-    toolchain, _ = cell(release)
-    store = ArtefactStore(workspace)
-    made = build_all(boot.recipe(release, tree, toolchain), store, Deadline.after(2400), print)
-    place = made.path / "root/boot"
-    assert (place / "mbr").read_bytes()[510:] == b"\x55\xaa"
-    assert (place / "boot1").stat().st_size == 512
-    assert (place / "boot2").stat().st_size == 7680
-    assert (place / "loader").stat().st_size > 100_000
-    for name in ("loader.4th", "support.4th", "loader.help", "defaults/loader.conf"):
-        assert (place / name).stat().st_size > 0
-    assert b"root@localhost" in (place / "loader").read_bytes()

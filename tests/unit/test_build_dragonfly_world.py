@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from dfbuild import releases
-from dfbuild.build.dragonfly import coverage, data, evidence, install, world
-from dfbuild.build.recipe import Kitchen
+from dfbuild.build.dragonfly import ccache, coverage, data, evidence, install, part, world
+from dfbuild.build.dragonfly.components import Site
+from dfbuild.build.recipe import Artefact, Kitchen
 from dfbuild.deadline import Deadline
-from dfbuild.errors import BuildFailed, Cancelled, UsageError
+from dfbuild.errors import BuildFailed, UsageError
+from dfbuild.model import StepKind
 from dfbuild.releases.schema import Protection, Toolchain
 from dfbuild.sandbox import Sandbox
 from dfbuild.workspace import Workspace
@@ -158,53 +160,39 @@ def test_coverage_names_what_is_missing() -> None:
         coverage.compare([], tree, {})
 
 
-def kitchen(tmp_path: Path, name: str = "key") -> Kitchen:
-    directory = tmp_path / name
-    directory.mkdir()
-    return Kitchen(directory, (), Workspace(tmp_path), Deadline.after(10), directory / "step.log", print)
-
-
-def test_a_failed_world_is_gone_on_with(tmp_path: Path) -> None:
-    kept = tmp_path / "objects/key"
-    here = kitchen(tmp_path)
-    with pytest.raises(BuildFailed), world._kept(here, kept):
-        (here.directory / "obj/cat.o").write_text("made")
-        (here.directory / "obj/root").mkdir()
-        (here.directory / "obj/install.log").write_text("half")
-        raise BuildFailed("later", component="x")
-    here.directory.rmdir()
-    again = kitchen(tmp_path)
-    with world._kept(again, kept):
-        assert [path.name for path in (again.directory / "obj").iterdir()] == ["cat.o"]
-        assert not kept.exists()
-    # Whole, so nothing is kept, and the next one begins at the beginning.
-    other = kitchen(tmp_path, "other")
-    with world._kept(other, kept):
-        assert list((other.directory / "obj").iterdir()) == []
-
-
-def test_what_was_cut_off_is_not_gone_on_with(tmp_path: Path) -> None:
-    here = kitchen(tmp_path)
-    with pytest.raises(Cancelled), world._kept(here, tmp_path / "objects/key"):
-        raise Cancelled("now")
-    assert not (tmp_path / "objects/key").exists()
+def test_an_installation_begins_without_what_the_last_one_left(tmp_path: Path) -> None:
+    (tmp_path / "root/bin").mkdir(parents=True)
+    (tmp_path / "install.log").write_text("half")
+    (tmp_path / "cat.o").write_text("made")
+    part.clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["cat.o"]
 
 
 def test_a_stage_is_gone_through_once_in_an_object_tree(tmp_path: Path) -> None:
-    here = kitchen(tmp_path)
-    kept = tmp_path / "objects/key"
     done: list[str] = []
-
-    def attempt(directory: Kitchen) -> None:
-        site = world._Site(directory, Sandbox(), data.world(releases.load("1.2")))
-        site._once("lib/libc", lambda: done.append("libc"))
-        site._once("lib", lambda: done.append("lib"))
-
-    with pytest.raises(BuildFailed), world._kept(here, kept):
-        attempt(here)
-        raise BuildFailed("later", component="x")
-    here.directory.rmdir()
-    again = kitchen(tmp_path)
-    with world._kept(again, kept):
-        attempt(again)
+    kitchen = Kitchen(tmp_path, (), Workspace(tmp_path), Deadline.after(10), tmp_path / "step.log", print)
+    for _ in range(2):
+        site = Site(kitchen, tmp_path, Sandbox(), data.world(releases.load("1.2")))
+        site.once("lib/libc", lambda: done.append("libc"))
+        site.once("lib", lambda: done.append("lib"))
     assert done == ["libc", "lib"]
+
+
+def test_a_cache_before_the_compilers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = [Artefact(StepKind.TOOLCHAIN, name, key, tmp_path) for name, key in (("gcc2", "aa"), ("gcc34", "bb"))]
+    plain = Sandbox(environment={"PATH": "/tools/bin"})
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    assert ccache.before(plain, tools, Workspace(tmp_path)) == plain
+    program = tmp_path / "host/ccache"
+    program.parent.mkdir()
+    program.touch(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    for _ in range(2):
+        cached = ccache.before(plain, tools, Workspace(tmp_path / "work"))
+    places = {str(mount.inside): mount for mount in cached.mounts}
+    assert cached.environment["PATH"] == "/ccache/bin:/tools/bin"
+    assert cached.environment["CCACHE_NAMESPACE"] == "aa bb"
+    found = places["/ccache/bin"].outside
+    assert found is not None
+    assert (found / "cc").readlink() == program
+    assert [place for place, mount in places.items() if mount.writable] == ["/ccache/store"]

@@ -312,6 +312,7 @@ def test_the_models_are_those_that_guests_can_have() -> None:
     known = hardware().models
     assert set(known["disk"]) == set(models.DISKS)
     assert set(known["nic"]) == set(models.NICS)
+    assert set(known["video"]) == set(models.VIDEOS)
     assert {name.removesuffix("*") for name in known["machine"]} == set(models.MACHINES)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dfbuild.errors import UsageError
 from dfbuild.guest.argv import Paths, cpu, device, mac, option, qemu_argv
-from dfbuild.guest.models import CONSOLES, DISKS, NICS, family
+from dfbuild.guest.models import CONSOLES, DISKS, NICS, VIDEOS, family
 from dfbuild.guest.protocol import GuestSpec
 from dfbuild.model import Disk, Media, Shape
 
@@ -33,6 +33,7 @@ shapes = st.builds(
     disk=st.sampled_from(sorted(set(DISKS) - {"ide"})),
     nic=st.sampled_from(sorted(NICS)),
     console=st.sampled_from(sorted(CONSOLES)),
+    video=st.sampled_from(sorted(VIDEOS)),
 )
 disks = st.builds(Disk, paths, st.sampled_from(["qcow2", "raw"]))
 medias = st.builds(
@@ -185,6 +186,7 @@ def test_two_ide_disks_share_a_channel() -> None:
         (Shape("x", nic="e100"), "did you mean 'e1000'"),
         (Shape("x", machine="microvm"), "machine"),
         (Shape("x", console="vga"), "console"),
+        (Shape("x", video="vga"), "video"),
         (Shape("x", disk="ide"), "has no ide disks"),
     ],
 )

@@ -140,21 +140,6 @@ class KernelBuild(Strict):
     """Names of objects that are not of the compiler: carried by the tree as such, or run on this host."""
 
 
-class Boot(Strict):
-    """Table `[build.boot]`: what runs before the kernel."""
-
-    sources: tuple[str, ...]
-    """Parts of the tree that it is built from, `sys` apart."""
-    kernel: tuple[str, ...]
-    """Globs below `sys`: what is needed of it beyond headers and makefiles."""
-    headers: dict[str, str]
-    """Directory or header of the tree ▸ its place in `/usr/include`; of a directory, the place of its contents."""
-    directories: tuple[str, ...]
-    """Directories of the tree, built in this order."""
-    installed: tuple[str, ...]
-    """Those of them that are installed."""
-
-
 class Image(Strict):
     """The guest's disk, in MiB."""
 
@@ -177,7 +162,6 @@ class Build(Strict):
     world: World | None = None
     """Where none is known to build, there is none."""
     kernel: KernelBuild | None = None
-    boot: Boot | None = None
     image: Image = Image()
     epoch: int = 0
     """Seconds since 1970 that whatever wants a date gets."""
@@ -198,14 +182,6 @@ def world(release: Release) -> World:
     found = of(release).world
     if found is None:
         raise UsageError(f"how the world of {release.title} is built is not known: releases/{release.name}.toml")
-    return found
-
-
-def boot(release: Release) -> Boot:
-    """Its part about the boot blocks; raises `UsageError` where there is none."""
-    found = of(release).boot
-    if found is None:
-        raise UsageError(f"how {release.title} boots is not known: releases/{release.name}.toml")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What installs itself beside the world: a part of an image, out of an installation by the tree's own makefiles."""
+"""What the tree's own makefiles install, as a part of an image: files, and the log of what only root could do."""
 
 from __future__ import annotations
 
@@ -20,11 +20,22 @@ DESTINATION = {"DESTDIR": str(_ROOT), "METALOG": str(_RAW_LOG)}
 """For the environment of what installs."""
 
 
+def clear(objects: Path) -> None:
+    """Remove what an installation before this one left below `objects`: `layout.OBJ` in the sandbox."""
+    shutil.rmtree(objects / image.ROOT, ignore_errors=True)
+    (objects / _RAW_LOG.name).unlink(missing_ok=True)
+
+
+def installed(objects: Path) -> dict[str, dict[str, str]]:
+    """By path, what was said of everything that is there. Raises `BuildFailed` for a log that makes no sense."""
+    raw = (objects / _RAW_LOG.name).read_text(errors="surrogateescape")
+    return install.merge(install.parse(raw, str(_ROOT)), install.survey(objects / image.ROOT))
+
+
 def begin(kitchen: Kitchen, sandbox: Sandbox, objects: Path) -> None:
     """Lay out the directories that makefiles install into, below `objects`: `layout.OBJ` in the sandbox."""
     root = objects / image.ROOT
-    shutil.rmtree(root, ignore_errors=True)
-    (objects / _RAW_LOG.name).unlink(missing_ok=True)
+    clear(objects)
     for file, below in _HIERARCHY.items():
         (root / below).mkdir(parents=True, exist_ok=True)
         argv: list[str | Path] = ["mtree", "-deU", "-f", SRC / "etc/mtree" / file, "-p", _ROOT / below]
@@ -34,10 +45,8 @@ def begin(kitchen: Kitchen, sandbox: Sandbox, objects: Path) -> None:
 def finish(objects: Path, target: Path) -> None:
     """Make `root/` and `install.mtree` in `target` of what was installed."""
     root = objects / image.ROOT
-    entries = install.parse((objects / _RAW_LOG.name).read_text(), str(_ROOT))
     _prune(root)
-    log = install.log(install.merge(entries, install.survey(root)))
-    (target / image.LOG).write_text(log)
+    (target / image.LOG).write_text(install.log(installed(objects)), errors="surrogateescape")
     shutil.move(root, target / image.ROOT)
 
 

@@ -63,13 +63,21 @@ def outermost(names: Iterable[str]) -> list[str]:
     return found
 
 
-def sandbox(kitchen: Kitchen, parts: Parts, kit: Mount, *, tools: Iterable[Mount] = (), ccver: str = "") -> Sandbox:
+def sandbox(
+    kitchen: Kitchen,
+    parts: Parts,
+    kit: Mount,
+    *,
+    tools: Iterable[Mount] = (),
+    ccver: str = "",
+    objects: Path | None = None,
+) -> Sandbox:
     """A sandbox with `parts` at `SRC`, the host kit and `tools` in their places, and an object tree.
 
-    The object tree and edited files lie in `obj` and `edited` of the kitchen's directory; whoever calls removes
-    what is not to stay.
+    The object tree is `objects`, or `obj` in the kitchen's directory; edited files lie in `edited` there. Whoever
+    calls removes what is not to stay.
     """
-    objects = kitchen.directory / "obj"
+    objects = objects or kitchen.directory / "obj"
     objects.mkdir(exist_ok=True)
     return Sandbox(
         mounts=(

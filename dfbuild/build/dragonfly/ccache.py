@@ -1,0 +1,53 @@
+"""ccache(1) before the tree's compilers, where this host has it: what was compiled once is not compiled again.
+
+A world is built anew for a change anywhere in the tree, but most of it is compiled from the same text. Kernels need
+no cache: their object trees outlive them (`objects.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from dfbuild.build.recipe import Artefact
+from dfbuild.sandbox import Mount, Sandbox
+from dfbuild.workspace import Workspace
+
+_PROGRAM = "ccache"
+_PLACE = Path("/ccache")
+_COMPILERS = ("cc", "c++", "gcc", "g++")
+
+
+def before(sandbox: Sandbox, toolchains: Iterable[Artefact], workspace: Workspace) -> Sandbox:
+    """`sandbox` with ccache before the compilers of `toolchains`; as it is where there is no ccache.
+
+    What counts of a compiler are the toolchains' keys and what `cc -v` says: the dispatcher is one file, whichever
+    compiler `CCVER` makes it run. The store lies in the workspace's cache; ccache(1) keeps it below 5 GB.
+    """
+    program = shutil.which(_PROGRAM)
+    if program is None:
+        return sandbox
+    place = workspace.cache / _PROGRAM
+    for directory in ("bin", "store"):
+        (place / directory).mkdir(parents=True, exist_ok=True)
+    for name in _COMPILERS:
+        link = place / "bin" / name
+        if not link.is_symlink():
+            link.unlink(missing_ok=True)
+            link.symlink_to(program)
+    environment = {
+        "PATH": f"{_PLACE}/bin:{sandbox.environment['PATH']}",
+        "CCACHE_DIR": f"{_PLACE}/store",
+        "CCACHE_COMPILERCHECK": "%compiler% -v",
+        # Of an object by its headers alone it can be wrong: one may have come that is found before them.
+        "CCACHE_NODIRECT": "1",
+        "CCACHE_NAMESPACE": " ".join(toolchain.key for toolchain in toolchains),
+    }
+    return dataclasses.replace(
+        sandbox,
+        mounts=(*sandbox.mounts, Mount(_PLACE), Mount(_PLACE / "bin", place / "bin"),
+                Mount(_PLACE / "store", place / "store", writable=True)),
+        environment={**sandbox.environment, **environment},
+    )  # fmt: skip
