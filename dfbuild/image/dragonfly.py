@@ -18,15 +18,16 @@ class Settings:
 
     authorized_key: str
     """The public key that may log in as root over SSH."""
+    root: str
+    """Partition, as the guest calls it."""
+    swap: str = ""
+    """Empty for none."""
     hostname: str = "dfly"
     management: str = "em0"
     """The network interface that SSH comes in by."""
     address: str = "10.0.2.15"
     netmask: str = "255.255.255.0"
     gateway: str = "10.0.2.2"
-    root: str = "ad0s1a"
-    swap: str = "ad0s1b"
-    """Empty for none."""
     console: str = "ttyd0"
     speed: int = 115200
     """Of the console: the serial driver's buffers grow with it."""

@@ -14,7 +14,7 @@ from dfbuild.console.transcript import excerpt
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BootFailed, DeadlineExceeded, DfbuildError, GuestCrashed, InfraError
 from dfbuild.guest.protocol import Guest
-from dfbuild.model import Cell, StageReached
+from dfbuild.model import Cell, Shape, StageReached
 from dfbuild.releases import Release
 from dfbuild.session.diagnosis import hung
 from dfbuild.session.held import CONSOLE_LOG, HeldSession, end
@@ -46,7 +46,7 @@ def boot(
     stream = guest.start(deadline)
     console = None
     try:
-        factor = release.console.emulation_factor if guest.accel == "tcg" else 1.0
+        factor = _overcommit(cell.shape) * (release.console.emulation_factor if guest.accel == "tcg" else 1.0)
         tracker = BootTracker(
             release.console.stages, silence=release.console.silence, power_on=power_on, factor=factor
         )
@@ -125,6 +125,10 @@ def _reached(tracker: BootTracker) -> str:
     return f" (reached: {stages})" if stages else " (reached: nothing)"
 
 
+def _overcommit(shape: Shape) -> float:
+    return max(1.0, shape.cpus / len(os.sched_getaffinity(0)))
+
+
 def _manifest(guest: Guest, cell: Cell, release: Release, console: ConsoleReader, deadline: Deadline) -> Manifest:
     spec = guest.spec
     return Manifest(
@@ -138,5 +142,6 @@ def _manifest(guest: Guest, cell: Cell, release: Release, console: ConsoleReader
         ssh=guest.ssh_address(deadline) if spec.ssh_port is not None and release.shell.ssh is not None else None,
         wire=guest.wire_ends() if spec.wire else None,
         accel=guest.accel,
+        overcommit=_overcommit(spec.shape),
         command=tuple(guest.command()),
     )

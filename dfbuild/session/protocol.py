@@ -30,6 +30,8 @@ class Manifest:
     ssh: tuple[str, int] | None
     wire: WireEnds | None
     accel: str
+    overcommit: float
+    """The guest's CPUs for every CPU of the host that it may use, at least 1: so much slower it may be."""
     command: tuple[str, ...]
     """The hypervisor's command line."""
 

@@ -78,10 +78,12 @@ def suites_deadline(attached: Attached) -> Deadline:
 
 @pytest.fixture
 def deadline(request: pytest.FixtureRequest, attached: Attached) -> Deadline:
-    """When this check has to be done."""
+    """When this check has to be done; later where the guest's CPUs share those of the host."""
     marker = request.node.get_closest_marker("check")
     seconds = marker.kwargs.get("seconds", 60.0) if marker else 60.0
-    return attached.deadline.sooner(seconds, what=request.node.stash[RECORD].check)
+    return attached.deadline.sooner(
+        seconds * attached.session.manifest.overcommit, what=request.node.stash[RECORD].check
+    )
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,9 @@ def part(name: str, files: Mapping[str, bytes], log: str = "") -> Recipe:
 @pytest.fixture
 def release() -> Release:
     small = releases.load("1.2")
-    return small.model_copy(update={"build": {**small.build, "image": {"root": 32, "swap": 8}}})
+    return small.model_copy(
+        update={"build": {**small.build, "image": {**small.build["image"], "root": 32, "swap": 8}}}
+    )
 
 
 Build = Callable[..., Artefact]
@@ -97,6 +99,16 @@ def test_a_disk_of_parts(build: Build, tmp_path: Path) -> None:
     assert (files["dev/ad0s1a"].kind, files["dev/ad0s1a"].addresses[0]) == (Kind.CHARACTER, 0x27400)
     assert files["bin/su"].links == 1, "links of the host's own count for nothing"
     assert made.facts["files"] == len(files)
+
+
+def test_the_disk_has_its_name_by_the_model_that_carries_it(release: Release, tmp_path: Path) -> None:
+    keys = identity.ensure(Workspace(tmp_path), "dragonfly", identity.Kind.RSA)
+    parts = [part("world", WORLD, WORLD_LOG)]
+    own, same, ide = (
+        image.recipe(release, "up", parts, keys, disk_model=name) for name in ("", "lsi53c895a", "ide")
+    )
+    assert own.key == same.key != ide.key
+    assert (own.name, ide.name) == ("up", "up on ide")
 
 
 def test_the_parts_stay_as_they_were(build: Build, tmp_path: Path) -> None:

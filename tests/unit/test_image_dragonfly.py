@@ -16,7 +16,7 @@ from dfbuild.image.dragonfly import Settings
 from dfbuild.image.manifest import Names, parse_log
 from dfbuild.workspace import Workspace
 
-SETTINGS = Settings(authorized_key="ssh-rsa AAAAB3Nza")
+SETTINGS = Settings(authorized_key="ssh-rsa AAAAB3Nza", root="ad0s1a", swap="ad0s1b")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_file_systems(files: dict[str, str]) -> None:
         ["/dev/ad0s1b", "none", "swap", "sw", "0", "0"],
         ["proc", "/proc", "procfs", "rw", "0", "0"],
     ]
-    without = dragonfly.files(Settings(authorized_key="x", swap=""))["etc/fstab"].decode()
+    without = dragonfly.files(Settings(authorized_key="x", root="ad0s1a"))["etc/fstab"].decode()
     assert "swap" not in without and len(lines(without)) == 2
 
 

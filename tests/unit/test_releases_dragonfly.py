@@ -205,7 +205,7 @@ def refusal(release: Release, attributes: Cell) -> str | None:
         ({"nx": True}, "no-execute"),
         ({"sockets": 17}, "16 CPUs"),
         ({"machine": "q35", "disk": "ahci"}, "AHCI"),
-        ({"disk": "virtio-blk"}, "ad0"),
+        ({"disk": "virtio-blk"}, "da0"),
         ({"nic": "virtio-net"}, "em0"),
         ({"console": "virtio"}, "console"),
         ({"hypervisor": "xen-pv"}, "port to Xen"),

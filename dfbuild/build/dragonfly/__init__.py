@@ -28,16 +28,17 @@ class Target:
         self._tree = tree.still()
         self._plain = self._tree if plain is tree else plain.still()
         self._machine = machine
-        self._images: dict[Variant, Recipe] = {}
+        self._images: dict[tuple[Variant, str], Recipe] = {}
         self._worlds: dict[str, Recipe] = {}
 
     def image(self, release: Release, cell: Cell, workspace: Workspace) -> Recipe:
-        """The recipe of the disk of `cell`. Shapes share it, and variants share the kernels and worlds in it."""
-        if cell.variant not in self._images:
-            self._images[cell.variant] = self._image(release, cell.variant, workspace)
-        return self._images[cell.variant]
+        """The recipe of the disk of `cell`. Shapes with one disk model share it, variants kernels and worlds."""
+        which = (cell.variant, cell.shape.disk)
+        if which not in self._images:
+            self._images[which] = self._image(release, *which, workspace)
+        return self._images[which]
 
-    def _image(self, release: Release, variant: Variant, workspace: Workspace) -> Recipe:
+    def _image(self, release: Release, variant: Variant, disk: str, workspace: Workspace) -> Recipe:
         tree = self._tree
         protection = release.stack_protectors[variant.stack_protector].of_world
         keys = _keys(workspace)
@@ -55,7 +56,7 @@ class Target:
                 native.recipe(release, variant, builder, parts[-1], _login(keys), self._machine),
             )
         parts.append(programs.recipe(release, self._plain, variant.toolchain, protection, userland))
-        return image.recipe(release, name, parts, keys)
+        return image.recipe(release, name, parts, keys, disk_model=disk)
 
     def refuse(self, release: Release, cell: Cell) -> Refusal | None:
         """None: what cannot be is in the release's data."""

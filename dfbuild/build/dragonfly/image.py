@@ -39,16 +39,29 @@ _HOST_KEY = "etc/ssh/ssh_host_rsa_key"
 
 
 def recipe(
-    release: Release, name: str, parts: Sequence[Recipe], identity: Identity, *, root: int | None = None
+    release: Release,
+    name: str,
+    parts: Sequence[Recipe],
+    identity: Identity,
+    *,
+    disk_model: str = "",
+    root: int | None = None,
 ) -> Recipe:
     """`disk.qcow2` of `parts`, the world first, into which `identity`'s client may log in as root.
 
-    `root` is the size of the root file system in MiB, if not the release's own.
+    `disk_model` is the shape's, else that of the release's own shape; `root` the size of the root file system in
+    MiB, if not the release's own.
     """
+    own = release.shape.disk or ""
+    disk_model = disk_model or own
+    name = name if disk_model == own else f"{name} on {disk_model}"
     sizes = data.of(release).image
+    device = sizes.disks[disk_model]
     epoch = data.of(release).epoch
     layout = Layout.plan(root or sizes.root, sizes.swap)
-    settings = dragonfly.Settings(authorized_key=identity.client_public, swap="ad0s1b" if sizes.swap else "")
+    settings = dragonfly.Settings(
+        authorized_key=identity.client_public, root=f"{device}s1a", swap=f"{device}s1b" if sizes.swap else ""
+    )
     files = {**dragonfly.files(settings), f"{_HOST_KEY}.pub": f"{identity.host_public}\n".encode()}
     first = images("dragonfly") / "busmaster.S"
 

@@ -13,6 +13,7 @@ from dfbuild.deadline import Deadline
 from dfbuild.errors import DeadlineExceeded
 from dfbuild.model import Better
 from dfbuild.releases.schema import Wire
+from dfbuild.session.protocol import Session
 from dfbuild.suites.network.conftest import Services
 from dfbuild.suites.probe import Probes
 from dfbuild.wire import Conversation, Peer
@@ -57,7 +58,7 @@ def test_echo(services: Services, deadline: Deadline) -> None:
 def test_connect_storm(services: Services, samples: Samples, fact: Fact, deadline: Deadline) -> None:
     """Many connections, all open at once: every one is accepted, and its data read to the last byte."""
     accepted, got = (services.count(counter, "discard", deadline) for counter in ("accepted", "bytes"))
-    patience = deadline.sooner(20, what="all connections")
+    patience = deadline.sooner(deadline.remaining() / 2, what="all connections")
     begin = time.monotonic()
     conversations = _storm(services, patience)
     seconds = time.monotonic() - begin
@@ -128,7 +129,7 @@ def test_throughput(count: int, rates: Rates, samples: Samples) -> None:
     assert min(rates[count]) > 0, f"{count} connections carried nothing in one of the rounds {rates[count]}"
 
 
-def test_throughput_scales(rates: Rates, measure: Callable[[], Rates], samples: Samples) -> None:
+def test_throughput_scales(rates: Rates, measure: Callable[[], Rates], samples: Samples, guest: Session) -> None:
     """Many connections carry together about as much as one, or more where there are CPUs for them.
 
     The best rounds of up to WINDOWS measurements are compared: what else the host does can only take from a round,
@@ -140,6 +141,10 @@ def test_throughput_scales(rates: Rates, measure: Callable[[], Rates], samples: 
             break
         ratio = max(ratio, _ratio(measure()))
     samples("throughput-ratio", [ratio], unit="ratio", better=Better.HIGHER)
+    if guest.manifest.overcommit > 1:
+        pytest.skip(
+            "the host has fewer CPUs than the guest: those that wait for one another's locks may not be running"
+        )
     assert ratio >= LEAST_RATIO, f"{MANY} connections carry {ratio:.2f} times as much as one"
 
 
