@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _REFRESH_PER_SECOND = 8
+_QUIET = 30.0
+"""Seconds after which a plain log hears again of a step that is still at work."""
 
 
 def line(event: Event) -> str | None:
@@ -66,11 +68,23 @@ class Plain:
     start: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    heard: dict[str, float] = field(default_factory=dict)
+
     def __call__(self, event: Event) -> None:
-        text = line(event)
-        if text is not None:
-            with self.lock:
+        with self.lock:
+            text = line(event) or self._still(event, time.monotonic())
+            if text is not None:
                 print(f"{time.monotonic() - self.start:7.1f}  {_printable(text)}", file=self.out, flush=True)
+
+    def _still(self, event: Event, now: float) -> str | None:
+        """What a step says, if nothing was heard of it for a while."""
+        match event:
+            case StepBegan(step):
+                self.heard[step] = now
+            case StepSaid(step, said) if now - self.heard.get(step, now) >= _QUIET:
+                self.heard[step] = now
+                return f"{'...':<10} {step}: {said}"
+        return None
 
 
 @dataclass
