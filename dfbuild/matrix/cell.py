@@ -15,10 +15,12 @@ from dfbuild.guest.protocol import GuestSpec
 from dfbuild.matrix.events import CellBegan, CellEnded, CellStage, CheckBegan, CheckEnded
 from dfbuild.matrix.job import Job
 from dfbuild.model import Cell, CheckResult, CrashReport, Outcome, StageReached, Verdict
+from dfbuild.releases.schema import SshShell
 from dfbuild.results.directory import cell_directory
 from dfbuild.results.records import Attempt
 from dfbuild.results.verdict import cell_title, cell_verdict
 from dfbuild.session import HeldSession, boot, hung
+from dfbuild.shell import unspoken
 from dfbuild.suites.run import CheckEvent, EndEvent, Event, ResultEvent, run_suites
 from dfbuild.workspace import runtime_directory
 
@@ -92,7 +94,8 @@ def _attempt(job: Job, cell: Cell, image: Artefact, attempt: Attempt, booted: Ca
         with boot(guest, job.release, cell, directory, deadline.sooner(_BOOT_SECONDS), stage) as session:
             booted()
             ending.accel = guest.accel
-            _suites(job, cell, attempt, session, deadline, ending)
+            via, note = way(job.via, job.release.shell.ssh, answers=session.manifest.ssh is not None)
+            _suites(job, cell, attempt, session, via, deadline, ending)
             ending.crash = session.final_crash(deadline.sooner(_SETTLE_SECONDS))
             if ending.hung and ending.crash is None:
                 raise hung(ending.hung, session.diagnose, directory, deadline)
@@ -100,7 +103,7 @@ def _attempt(job: Job, cell: Cell, image: Artefact, attempt: Attempt, booted: Ca
             ending.verdict, ending.title = ending.crash.verdict, ending.crash.title
         else:
             ending.verdict = cell_verdict(cell.suites, ending.checks, check=job.check)
-            ending.title = cell_title(cell.suites, ending.checks, check=job.check)
+            ending.title = cell_title(cell.suites, ending.checks, check=job.check) or note
     except GuestCrashed as error:
         ending.verdict, ending.title, ending.crash = error.verdict, error.message, error.report
     except GuestError as error:
@@ -115,8 +118,19 @@ def _attempt(job: Job, cell: Cell, image: Artefact, attempt: Attempt, booted: Ca
     return ending
 
 
+def way(asked: str, data: SshShell | None, *, answers: bool) -> tuple[str, str]:
+    """How suites get into a guest that `answers` SSH as `data` says, and if not as `asked`, why."""
+    if asked != "ssh" or data is None:
+        return asked, ""
+    if not answers:
+        return "serial", "over the serial console: the guest has no SSH server"
+    if missing := unspoken(data):
+        return "serial", f"over the serial console: this host's SSH library does not speak {', '.join(missing)}"
+    return asked, ""
+
+
 def _suites(
-    job: Job, cell: Cell, attempt: Attempt, session: HeldSession, deadline: Deadline, ending: _Ending
+    job: Job, cell: Cell, attempt: Attempt, session: HeldSession, via: str, deadline: Deadline, ending: _Ending
 ) -> None:
     """Run the cell's suites in their own process and record each check as it comes."""
 
@@ -138,7 +152,7 @@ def _suites(
     run_suites(
         session.manifest_path,
         cell.suites,
-        job.via,
+        via,
         deadline.sooner(_SUITES_SECONDS, what=f"the suites of {cell.id}"),
         event,
         directory / "suites.log",

@@ -32,7 +32,7 @@ def machine(release: Release, variant: Variant, media: Media, memory: int, kitch
         guest = create(GuestSpec(f"{variant.id} native build", shape, media, runtime, wire=False), accel)
         deadline = kitchen.deadline.sooner(_BOOT_SECONDS, what="a guest to build in")
         with boot(guest, release, cell, kitchen.log.parent, deadline) as session:
-            shell = open_shell(session, release, "ssh" if release.shell.ssh else "serial", deadline)
+            shell = open_shell(session, release, "ssh" if session.manifest.ssh else "serial", deadline)
             try:
                 yield shell
             finally:

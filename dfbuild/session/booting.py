@@ -13,7 +13,7 @@ from dfbuild.console.stages import BootTracker
 from dfbuild.console.transcript import excerpt
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BootFailed, DeadlineExceeded, DfbuildError, GuestCrashed, InfraError
-from dfbuild.guest.protocol import Guest
+from dfbuild.guest.protocol import Guest, GuestSpec
 from dfbuild.model import Cell, Shape, StageReached
 from dfbuild.releases import Release
 from dfbuild.session.diagnosis import hung
@@ -125,6 +125,10 @@ def _reached(tracker: BootTracker) -> str:
     return f" (reached: {stages})" if stages else " (reached: nothing)"
 
 
+def _has_ssh(spec: GuestSpec, release: Release) -> bool:
+    return spec.ssh_port is not None and release.shell.ssh is not None and bool(spec.media.login.host_key)
+
+
 def _overcommit(shape: Shape) -> float:
     return max(1.0, shape.cpus / len(os.sched_getaffinity(0)))
 
@@ -139,7 +143,7 @@ def _manifest(guest: Guest, cell: Cell, release: Release, console: ConsoleReader
         control=spec.directory / "control",
         transcript=console.path.absolute(),
         login=spec.media.login,
-        ssh=guest.ssh_address(deadline) if spec.ssh_port is not None and release.shell.ssh is not None else None,
+        ssh=guest.ssh_address(deadline) if _has_ssh(spec, release) else None,
         wire=guest.wire_ends() if spec.wire else None,
         accel=guest.accel,
         overcommit=_overcommit(spec.shape),

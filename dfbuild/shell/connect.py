@@ -17,6 +17,7 @@ from dfbuild.shell.errors import HostKeyMismatch, LoginRefused, ShellLost
 
 if TYPE_CHECKING:
     from paramiko import PKey, Transport
+    from paramiko.transport import SecurityOptions
 
 _FIRST_RETRY, _LAST_RETRY = 0.05, 0.5
 _BANNER = 10.0
@@ -154,23 +155,44 @@ def _enter(connection: socket.socket, login: Login, data: SshData, deadline: Dea
     return transport
 
 
+def unspoken(data: SshData) -> tuple[str, ...]:
+    """The algorithms of the release that leave no way to talk: of their kind this library speaks none."""
+    import paramiko
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        options = paramiko.Transport(ours).get_security_options()
+        return tuple(
+            name for kind, names in _algorithms(data).items() if not _spoken(options, kind, names) for name in names
+        )
+
+
+def _algorithms(data: SshData) -> dict[str, tuple[str, ...]]:
+    """What the release's servers speak, under the library's names for the kinds; without those left to it."""
+    kinds = {
+        "ciphers": data.ciphers,
+        "digests": data.macs,
+        "kex": data.kex_algorithms,
+        "key_types": data.key_algorithms,
+    }
+    return {kind: names for kind, names in kinds.items() if names}
+
+
+def _spoken(options: SecurityOptions, kind: str, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name in getattr(options, kind))
+
+
 def _choose(transport: Transport, kind: str, data: SshData) -> None:
     """The release's algorithms, and the pinned kind of host key before all others."""
     options = transport.get_security_options()
-    try:
-        if data.ciphers:
-            options.ciphers = data.ciphers
-        if data.macs:
-            options.digests = data.macs
-        if data.kex_algorithms:
-            options.kex = data.kex_algorithms
-        if data.key_algorithms:
-            options.key_types = data.key_algorithms
-    except ValueError as error:
-        raise UsageError(
-            f"the release asks for SSH algorithms that this SSH library does not speak: {error}",
-            hint="an older paramiko speaks older algorithms; or use `--via serial`",
-        ) from error
+    for attribute, names in _algorithms(data).items():
+        spoken = _spoken(options, attribute, names)
+        if not spoken:
+            raise UsageError(
+                f"the release asks for SSH algorithms that this SSH library does not speak: {', '.join(names)}",
+                hint="an older paramiko speaks older algorithms; or use `--via serial`",
+            )
+        setattr(options, attribute, spoken)
     options.key_types = pinned_first(options.key_types, kind)
 
 

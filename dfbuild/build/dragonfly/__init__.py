@@ -16,6 +16,8 @@ from dfbuild.source import Tree
 from dfbuild.workspace import Workspace
 
 _IDENTITY = "dragonfly"
+_CONSOLE = Login(user="root", password=None)
+"""On the console root needs nothing else."""
 
 
 class Target:
@@ -63,8 +65,9 @@ class Target:
         return None
 
     def media(self, release: Release, cell: Cell, image_made: Artefact, workspace: Workspace) -> Media:
-        """The disk, which boots by itself, and root's key to it."""
-        return Media(disks=(Disk(image_made.path / image.DISK),), login=_login(_keys(workspace)))
+        """The disk, which boots by itself, and root's key to it, where it has an SSH server."""
+        login = _login(_keys(workspace)) if image_made.facts["ssh"] else _CONSOLE
+        return Media(disks=(Disk(image_made.path / image.DISK),), login=login)
 
 
 def _keys(workspace: Workspace) -> identity.Identity:
