@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dfbuild import releases
-from dfbuild.build.dragonfly import image
+from dfbuild.build.dragonfly import Target, image
 from dfbuild.build.recipe import Artefact, Kitchen, Recipe
 from dfbuild.build.store import MANIFEST, ArtefactStore, build_all
 from dfbuild.deadline import Deadline
@@ -18,7 +18,7 @@ from dfbuild.errors import BuildFailed
 from dfbuild.image import disklabel, identity, mbr
 from dfbuild.image.inodes import Inodes
 from dfbuild.image.manifest import Kind
-from dfbuild.model import StepKind
+from dfbuild.model import Cell, Login, Shape, StepKind, Variant
 from dfbuild.releases import Release
 from dfbuild.workspace import Workspace
 
@@ -109,6 +109,22 @@ def test_the_disk_has_its_name_by_the_model_that_carries_it(release: Release, tm
     )
     assert own.key == same.key != ide.key
     assert (own.name, ide.name) == ("up", "up on ide")
+
+
+def test_a_guest_with_a_server_and_one_without(release: Release, tmp_path: Path) -> None:
+    class Source:
+        def still(self) -> Source:
+            return self
+
+    target = Target(Source(), Source())  # type: ignore[arg-type]
+    cell = Cell(Variant("1.2", "gcc2", "on", "up"), Shape("up"))
+
+    def login(**facts: bool) -> Login:
+        made = Artefact(StepKind.IMAGE, "up", "key", tmp_path, facts)
+        return target.media(release, cell, made, Workspace(tmp_path)).login
+
+    assert login(ssh=True).host_key and login().host_key, "nothing is known of an image that is not made yet"
+    assert not login(ssh=False).host_key
 
 
 def test_the_parts_stay_as_they_were(build: Build, tmp_path: Path) -> None:

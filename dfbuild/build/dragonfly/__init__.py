@@ -65,8 +65,8 @@ class Target:
         return None
 
     def media(self, release: Release, cell: Cell, image_made: Artefact, workspace: Workspace) -> Media:
-        """The disk, which boots by itself, and root's key to it, where it has an SSH server."""
-        login = _login(_keys(workspace)) if image_made.facts["ssh"] else _CONSOLE
+        """The disk, which boots by itself, and root's key to it, unless it turned out to have no SSH server."""
+        login = _login(_keys(workspace)) if image_made.facts.get("ssh", True) else _CONSOLE
         return Media(disks=(Disk(image_made.path / image.DISK),), login=login)
 
 
