@@ -146,6 +146,8 @@ class Image(Strict):
     root: int = Field(default=768, ge=32, le=1900)
     """The root file system, everything but swap in it. makefs writes none of 2 GB."""
     swap: int = Field(default=128, ge=0)
+    epoch: int = Field(default=1, gt=0)
+    """Seconds since 1970, the date of all files. Not 0: make(1) takes what has that for what is not there."""
     disks: dict[str, Name] = Field(default_factory=dict)
     """Disk model of a shape ▸ the guest's name for its first disk."""
 

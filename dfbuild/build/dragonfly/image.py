@@ -59,7 +59,7 @@ def recipe(
     name = name if disk_model == own else f"{name} on {disk_model}"
     sizes = data.of(release).image
     device = sizes.disks[disk_model]
-    epoch = data.of(release).epoch
+    epoch = sizes.epoch
     layout = Layout.plan(root or sizes.root, sizes.swap)
     settings = dragonfly.Settings(
         authorized_key=identity.client_public, root=f"{device}s1a", swap=f"{device}s1b" if sizes.swap else ""
