@@ -69,6 +69,9 @@ class Guest:
         if "nativekernel" in command:
             return Answer(command, 0, b"1000\n")
         if "sleep" in command:
+            assert "$((n" not in command, "the sh of 2005 knows variables by their $ only"
+            if not self.looks:
+                return Answer(command, 2, b"arith: syntax error")
             return Answer(command, 0, self.looks.pop(0).encode())
         return Answer(command, 0, b"*** Error code 1\n" if command.startswith("tail") else b"")
 
@@ -97,7 +100,7 @@ def recipe(tmp_path: Path, guest: Guest) -> Recipe:
 
 
 def test_the_kernel_of_the_guest_becomes_a_part_of_an_image(tmp_path: Path) -> None:
-    guest = Guest(program(tmp_path, "native", "built far"), ["running\n1020\n5\n", "0\n1090\n7\n"])
+    guest = Guest(program(tmp_path, "native", "built far"), ["5\n1020\nrunning\n", "7\n1090\n0\n"])
     said: list[str] = []
     made = build_all(
         recipe(tmp_path, guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), said.append
@@ -118,14 +121,21 @@ def test_the_kernel_of_the_guest_becomes_a_part_of_an_image(tmp_path: Path) -> N
 
 
 def test_what_fails_in_the_guest_is_the_builds_fault(tmp_path: Path) -> None:
-    guest = Guest(program(tmp_path, "native", "-"), ["1\n1020\n5\n"])
+    guest = Guest(program(tmp_path, "native", "-"), ["5\n1020\n1\n"])
     with pytest.raises(BuildFailed, match="nativekernel") as caught:
         build_all(recipe(tmp_path, guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)
     assert "Error code 1" in caught.value.tail
     assert caught.value.component == IDENT
 
 
+def test_a_guest_that_cannot_be_looked_at_has_not_failed_to_build(tmp_path: Path) -> None:
+    guest = Guest(program(tmp_path, "native", "-"), [])
+    with pytest.raises(BuildFailed, match="cannot look") as caught:
+        build_all(recipe(tmp_path, guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)
+    assert "arith" in caught.value.tail
+
+
 def test_a_guest_without_a_clock_is_told_of(tmp_path: Path) -> None:
-    guest = Guest(program(tmp_path, "native", "-"), ["0\nnever\n5\n"])
+    guest = Guest(program(tmp_path, "native", "-"), ["5\nnever\n0\n"])
     with pytest.raises(BuildFailed, match="never"):
         build_all(recipe(tmp_path, guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)

@@ -97,12 +97,16 @@ def _build(kitchen: Kitchen, shell: Workbench, ident: str, compiler: str) -> flo
         f"> {_LOG} 2>&1 < /dev/null & date +%s"
     )
     began = _number(shell.run(start, kitchen.deadline).text)
+    # The sh of the time wants `$` before a variable in an expression.
     look = (
-        f"n=0; while [ ! -s {_STATUS} ] && [ $n -lt {_PATIENCE} ]; do sleep 1; n=$((n + 1)); done; "
-        f"cat {_STATUS} 2>/dev/null || echo running; date +%s; grep -c -e ' -c ' {_LOG}"
+        f"n=0; while [ ! -s {_STATUS} ] && [ $n -lt {_PATIENCE} ]; do sleep 1; n=$(($n + 1)); done; "
+        f"grep -c -e ' -c ' {_LOG}; date +%s; cat {_STATUS} 2>/dev/null || echo running"
     )
     while True:
-        status, now, compiled, *_ = [*shell.run(look, kitchen.deadline).text.split(), "", "", ""]
+        answer = shell.run(look, kitchen.deadline)
+        if answer.status != 0:
+            raise BuildFailed(f"cannot look at {command} in the guest", component=ident, tail=answer.text)
+        compiled, now, status = answer.text.split()
         if status != "running":
             break
         kitchen.say(f"{ident}: {compiled} files compiled in the guest")
