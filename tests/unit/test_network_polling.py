@@ -55,7 +55,7 @@ def test_a_card_that_is_polled() -> None:
     assert facts["interrupts"] == f"{2 * polling.ROUNDS} without polling, 0 with it"
 
 
-@pytest.mark.parametrize(("plain", "polled", "says"), [(2, 2, "with polling made 200"), (0, 0, "polls already")])
+@pytest.mark.parametrize(("plain", "polled", "says"), [(2, 2, "with polling 200"), (0, 0, "polls already")])
 def test_a_card_that_is_not(plain: int, polled: int, says: str) -> None:
     with pytest.raises(AssertionError, match=says):
         run(Guest(plain, polled))

@@ -17,8 +17,10 @@ Fact = Callable[[str, object], None]
 Samples = Callable[..., None]
 
 ROUNDS = 100
-"""Words that go to the guest and come back, one after the other: each would be worth an interrupt or two."""
-FEW = ROUNDS // 10
+"""Words that go to the guest and come back, one after the other. Cards hold interrupts back and tell of several."""
+SOME = ROUNDS // 10
+SHARE = 0.25
+"""Of the interrupts, at most, with polling."""
 WORD = b"ping"
 
 
@@ -45,8 +47,8 @@ def test_polling(
     fact("interrupts", f"{plain} without polling, {polled} with it")
     samples("round-trips", [plain_rate], unit="1/s", better=Better.HIGHER)
     samples("round-trips-polled", [polled_rate], unit="1/s", better=Better.HIGHER)
-    assert plain >= ROUNDS / 2, f"{ROUNDS} round trips without polling made {plain} interrupts: it polls already"
-    assert polled <= FEW, f"{ROUNDS} round trips with polling made {polled} interrupts"
+    assert plain >= SOME, f"{ROUNDS} round trips without polling made {plain} interrupts: it polls already"
+    assert polled <= SHARE * plain, f"{ROUNDS} round trips made {plain} interrupts, with polling {polled}"
 
 
 def _talk(services: Services, ask: Ask, deadline: Deadline) -> tuple[int, float]:
