@@ -105,13 +105,6 @@ def test_protection_goes_everywhere_but_where_the_tree_decides() -> None:
     assert world.make_conf((), (), ("WANT_GCC40= yes",)).startswith("WANT_GCC40= yes\n")
 
 
-def test_what_says_nothing_leaves_keys_as_they_were() -> None:
-    kit = data.WorldKit(sources=(), headers={}, libc=(), programs={})
-    assert "defines" not in data.keyed(kit, "defines")
-    told = kit.model_copy(update={"defines": {"__packed": ""}})
-    assert data.keyed(told, "defines")["defines"] == {"__packed": ""}
-
-
 def test_a_release_without_a_world_says_so() -> None:
     release = releases.load("1.2")
     assert data.world(release).libraries

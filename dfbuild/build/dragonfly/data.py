@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -169,11 +169,6 @@ class Build(Strict):
     image: Image = Image()
     epoch: int = 0
     """Seconds since 1970 that whatever wants a date gets."""
-
-
-def keyed(part: Strict, *later: str) -> dict[str, Any]:
-    """`part` as a content key has it: without those of the fields `later` that say nothing. Keys are older."""
-    return part.model_dump(exclude={name for name in later if not getattr(part, name)})
 
 
 def of(release: Release) -> Build:

@@ -87,13 +87,12 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
     inputs = {
         **parts.inputs(),
         "kernel": _digest(tree.path, kernel),
-        "world": {key: value for key, value in data.keyed(world, "options").items() if key != "kit"},
+        "kernel edits": edits.words(changes),
+        "world": world.model_dump(exclude={"kit"}),
         "flags": list(flags),
         "proof": [release.toolchains[name].comment, protection.model_dump()],
         "form": 1,
     }
-    if changes:
-        inputs["kernel edits"] = edits.words(changes)
     return Recipe(StepKind.WORLD, label(name, protection), inputs, make, needs=needs, minutes=90)
 
 

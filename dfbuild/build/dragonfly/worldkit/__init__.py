@@ -73,7 +73,7 @@ def extended(release: Release, tree: Tree, title: str, kit: data.WorldKit) -> Re
 
     inputs = {
         **parts.inputs(),
-        "kit": data.keyed(kit, "defines"),
+        "kit": kit.model_dump(),
         "flags": [*build.flags, *_FLAGS],
         "own": _digests(OWN),
     }
