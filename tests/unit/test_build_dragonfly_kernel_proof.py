@@ -37,7 +37,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (here / "rest.c").write_text(REST)
     (here / "asm.s").write_text(".text\n nop\n")
     (here / "ident.c").write_text('asm(".ident \\"$Id: a version $\\"");\n')
-    for name in ("code.c", "rest.c", "asm.s", "ident.c"):
+    (here / "own.c").write_text("int guard[8]; void handler(int i) { if (guard[i]) handler(i); }\n")
+    for name in ("code.c", "rest.c", "asm.s", "ident.c", "own.c"):
         cc(*FLAGS, "-c", name, cwd=here)
     subprocess.run(["ld", "-m", "elf_i386", "-o", "program", "code.o", "rest.o"], cwd=here, check=True)
     return here
@@ -50,6 +51,10 @@ def test_an_object_tells_its_compiler_and_its_call_sites(made: Path) -> None:
     # The pointer in the data is no call site.
     assert found.references == {"handler": 2, "other": 2}
     assert {name: known.references[name] for name in ("handler", "other")} == found.references
+
+
+def test_what_an_object_defines_it_does_not_want_of_others(made: Path) -> None:
+    assert elf32.objects(made / "own.o", {"handler", "guard"}).references == {}
 
 
 def test_what_is_assembled_has_no_compiler(made: Path) -> None:

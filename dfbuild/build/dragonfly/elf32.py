@@ -22,6 +22,7 @@ _RELA = struct.Struct("<IIi")
 _SYMTAB, _RELA_TYPE, _NOBITS, _REL_TYPE = 2, 4, 8, 9
 _EXECUTABLE = 0x4
 _I386 = 3
+_UNDEFINED = 0
 _CALL = b"\xe8"
 _COMPILER = "GCC: "
 
@@ -39,9 +40,10 @@ class _Section:
 
 
 def objects(path: Path, symbols: Collection[str]) -> Made:
-    """The compilers that signed an object, and how often its code refers to each of `symbols`.
+    """The compilers that signed an object, and how often its code refers to each of `symbols` in another object.
 
-    What else stands among the compilers' signatures (`#ident`) is left out.
+    What an object defines itself does not count: libc's part of the stack protector is there whoever uses it. What
+    else stands among the compilers' signatures (`#ident`) is left out.
     """
     sections = list(_sections(path))
     made = Made()
@@ -51,8 +53,12 @@ def objects(path: Path, symbols: Collection[str]) -> Made:
             made.comments.update(word for word in words if word.startswith(_COMPILER))
         elif section.type in (_REL_TYPE, _RELA_TYPE) and _of_code(section, sections):
             layout = _REL if section.type == _REL_TYPE else _RELA
-            names = _names(sections[section.link], sections)
-            wanted = {number: name for number, name in enumerate(names) if name in symbols}
+            table = sections[section.link]
+            wanted = {
+                number: name
+                for number, (name, home) in enumerate(zip(_names(table, sections), _homes(table), strict=True))
+                if name in symbols and home == _UNDEFINED
+            }
             if wanted:
                 counted = Counter(entry[1] >> 8 for entry in _entries(layout, section.data))
                 made.references.update(
@@ -131,6 +137,11 @@ def _names(table: _Section, sections: list[_Section]) -> list[str]:
 
 def _values(table: _Section) -> list[int]:
     return [entry[1] for entry in _entries(_SYMBOL, table.data)]
+
+
+def _homes(table: _Section) -> list[int]:
+    """The section that each symbol is defined in."""
+    return [entry[5] for entry in _entries(_SYMBOL, table.data)]
 
 
 def _entries(layout: struct.Struct, data: bytes) -> Iterator[tuple[int, ...]]:
