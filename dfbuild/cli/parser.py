@@ -130,6 +130,7 @@ def _guest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--src", metavar="DIR", help="source tree or repository (default: $DFBUILD_SRC)")
     parser.add_argument("--rev", metavar="REV", default="", help="revision in the repository")
+    parser.add_argument("--release", metavar="NAME", default="", help="release it is of (default: what it says)")
     _file(
         parser.add_argument(
             "--patch",
@@ -157,9 +158,6 @@ def _others(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     toolchain.add_argument("name", metavar="NAME", help="compiler by the tree's name for it: gcc2, gcc34 …")
     _source(toolchain)
-    toolchain.add_argument(
-        "--release", metavar="NAME", default="", help="release it is of (default: what the tree says)"
-    )
     _workspace(toolchain)
     _json(toolchain)
     doctor = _command(commands, "doctor", "dfbuild.cli.doctor:run", "say what is missing for which feature")

@@ -1,4 +1,4 @@
-"""The source tree that a command line names: `--src`, `--rev`, `--patch`."""
+"""The source tree that a command line names: `--src`, `--rev`, `--release`, `--patch`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from dfbuild.source import Tree, open_tree, patched
 from dfbuild.workspace import Workspace
 
 
-def tree(arguments: argparse.Namespace, workspace: Workspace, deadline: Deadline, *, release: str = "") -> Tree:
-    """That tree, with its patches; of `release`, if the user says so. Raises `UsageError`."""
-    return trees(arguments, workspace, deadline, release=release)[0]
+def tree(arguments: argparse.Namespace, workspace: Workspace, deadline: Deadline) -> Tree:
+    """That tree, with its patches. Raises `UsageError`."""
+    return trees(arguments, workspace, deadline)[0]
 
 
-def trees(
-    arguments: argparse.Namespace, workspace: Workspace, deadline: Deadline, *, release: str = ""
-) -> tuple[Tree, Tree]:
+def trees(arguments: argparse.Namespace, workspace: Workspace, deadline: Deadline) -> tuple[Tree, Tree]:
     """The tree with its patches, and without."""
-    plain = open_tree(arguments.src, workspace, deadline, rev=arguments.rev, release=release)
+    plain = open_tree(arguments.src, workspace, deadline, rev=arguments.rev, release=arguments.release)
     if not arguments.patch:
         return plain, plain
     return patched(plain, [Path(name) for name in arguments.patch], workspace, deadline), plain
@@ -34,6 +32,8 @@ def options(arguments: argparse.Namespace) -> Iterator[str]:
         yield from ("--src", str(Path(source).expanduser().absolute()))
     if arguments.rev:
         yield from ("--rev", arguments.rev)
+    if arguments.release:
+        yield from ("--release", arguments.release)
     for name in arguments.patch:
         yield from ("--patch", name)
     if arguments.keep_world:

@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the toolchain unless it is made already; its prefix goes to standard output."""
     workspace = Workspace.locate(arguments.work)
     deadline = Deadline.after(_SECONDS, what=f"toolchain {arguments.name}")
-    tree = source.tree(arguments, workspace, deadline, release=arguments.release)
+    tree = source.tree(arguments, workspace, deadline)
     started = time.monotonic()
     recipe = toolchain.recipe(releases.load(tree.release), tree, arguments.name)
     made = build_all(recipe, ArtefactStore(workspace), deadline, _say)

@@ -25,6 +25,8 @@ ROOT = 1536
 """MiB of its root file system: the world, the sources, the objects with their debugging information."""
 
 _KERNEL = "kernel"
+_LINKED = (_KERNEL, f"{_KERNEL}.debug", f"{_KERNEL}.stripped")
+"""What releases call the linked kernel, with debugging information or without; all of them make one of these."""
 _LOG, _STATUS = "/var/tmp/native.log", "/var/tmp/native.status"
 _TAIL = 30
 _PATIENCE = 20
@@ -76,10 +78,11 @@ def recipe(
             conf = SRC / data.kernel(release).directory / ident
             shell.put(crossed.path / kernel.CONFIGURATION, str(conf), kitchen.deadline)
             seconds = _build(kitchen, shell, ident, compiler)
-            built = OBJ / SRC.relative_to("/") / "sys" / ident / _KERNEL
-            answer = shell.run(f"strip -g -o /var/tmp/kernel {built}", kitchen.deadline)
+            place = OBJ / SRC.relative_to("/") / "sys" / ident
+            strip = f"cd {place} && strip -g -o /var/tmp/kernel `ls {' '.join(_LINKED)} 2>/dev/null | head -1`"
+            answer = shell.run(strip, kitchen.deadline)
             if answer.status != 0:
-                raise BuildFailed(f"no kernel in {built}", component=ident, tail=answer.text)
+                raise BuildFailed(f"no kernel in {place}", component=ident, tail=answer.text)
             shell.get("/var/tmp/kernel", target, kitchen.deadline)
         target.chmod(0o555)
         _log(crossed, kitchen.directory / image.LOG)
