@@ -28,8 +28,14 @@
 #endif
 #ifdef __DragonFly__
 #include <sys/param.h>
+#include <dlfcn.h>
 #if __DragonFly_version >= 200000
 #include <sys/usched.h>
+#endif
+#if __GNUC__ >= 4 && __DragonFly_version >= 200000
+#define OS_GUARD "__stack_chk_guard"
+#else
+#define OS_GUARD "__guard"
 #endif
 #endif
 
@@ -126,15 +132,13 @@ OS int os_guard(unsigned long *guard)
 #elif defined(__linux__)
     __asm__ __volatile__("movl %%gs:0x14, %0" : "=r"(*guard));
     return 0;
-#elif defined(__DragonFly__) && __GNUC__ >= 4 && __DragonFly_version >= 200000
-    extern long __stack_chk_guard[];
-
-    *guard = (unsigned long)__stack_chk_guard[0];
-    return 0;
 #elif defined(__DragonFly__)
-    extern long __guard[];
+    /* Asked for by its name: a program that is linked to it counts as protected. */
+    const unsigned long *found = (const unsigned long *)dlsym(RTLD_DEFAULT, OS_GUARD);
 
-    *guard = (unsigned long)__guard[0];
+    if (found == NULL)
+        return -1;
+    *guard = *found;
     return 0;
 #else
     (void)guard;
