@@ -1,8 +1,8 @@
 /*
  * PID 1 of the reference guest: brings it from the initramfs to a login on the console and a listening sshd.
  *
- * It runs in the initramfs, loads the modules there, makes the ext4 file system on the first virtio disk the root,
- * and stays process 1. The word `dfbuild.fault=` on the kernel command line makes it misbehave, see faults.h.
+ * It runs in the initramfs, loads the modules there, makes the ext4 file system on the disk that the kernel command
+ * line calls `root=` the root, and stays process 1. The word `dfbuild.fault=` there makes it misbehave, see faults.h.
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -155,11 +155,11 @@ replay_kernel_messages(void)
 }
 
 static void
-become_root(void)
+become_root(const char *disk)
 {
 	mkdir("/root", 0755);
-	close(open_patiently("/dev/vda", O_RDONLY | O_CLOEXEC));
-	if (mount("/dev/vda", "/root", "ext4", 0, NULL) != 0) {
+	close(open_patiently(disk, O_RDONLY | O_CLOEXEC));
+	if (mount(disk, "/root", "ext4", 0, NULL) != 0) {
 		say("init: cannot mount the root file system: %s\n", strerror(errno));
 		exit(1);
 	}
@@ -320,7 +320,7 @@ shut_down(int how)
 int
 main(void)
 {
-	char fault[32], console[64];
+	char fault[32], console[64], root[64];
 	char *const sshd[] = {"/usr/sbin/dropbear", "-F", "-E", "-s", "-r", "/etc/dropbear/host_key", NULL};
 	char *getty[] = {"/sbin/getty", "-L", "115200", console, "vt100", NULL};
 	pid_t sshd_pid, getty_pid;
@@ -353,7 +353,7 @@ main(void)
 		use(open_patiently("/dev/console", O_RDWR | O_NOCTTY));
 		replay_kernel_messages();
 	}
-	become_root();
+	become_root(word("root", "/dev/vda", root, sizeof root));
 	set_hostname();
 	start_network();
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dfbuild.build.debian import apt, linux
 from dfbuild.build.recipe import Artefact
-from dfbuild.build.reference import Target, apt, data, kernel, world
+from dfbuild.build.reference import Target, data, world
 from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.build.targets import target
 from dfbuild.deadline import Deadline
@@ -69,7 +70,7 @@ def bzimage(payload: bytes, *, setup_sectors: int = 4, version: int = 0x20F, cut
 
 @given(st.binary(min_size=1, max_size=99), st.integers(1, 40))
 def test_the_payload_of_a_kernel_image_is_found(payload: bytes, sectors: int) -> None:
-    assert kernel.payload(bzimage(payload, setup_sectors=sectors)) == payload
+    assert linux.payload(bzimage(payload, setup_sectors=sectors)) == payload
 
 
 @pytest.mark.parametrize(
@@ -79,14 +80,14 @@ def test_the_payload_of_a_kernel_image_is_found(payload: bytes, sectors: int) ->
 )
 def test_what_is_no_kernel_image_fails(image: bytes) -> None:
     with pytest.raises(BuildFailed):
-        kernel.payload(image)
+        linux.payload(image)
 
 
 @given(st.lists(st.lists(st.integers(0, 30), max_size=4), min_size=1, max_size=30), st.data())
 def test_modules_load_after_what_they_need(needs: list[list[int]], draw: st.DataObject) -> None:
     graph = {str(i): [str(j) for j in needed if j < i] for i, needed in enumerate(needs)}
     wanted = draw.draw(st.lists(st.sampled_from(sorted(graph))))
-    order = kernel.load_order(graph, wanted)
+    order = linux.load_order(graph, wanted)
     assert len(order) == len(set(order))
     assert set(wanted) <= set(order)
     for module in order:
@@ -95,9 +96,9 @@ def test_modules_load_after_what_they_need(needs: list[list[int]], draw: st.Data
 
 def test_a_module_says_what_it_needs() -> None:
     modinfo = b"\0license=GPL\0depends=virtio,virtio-ring\0name=virtio_pci\0"
-    assert kernel.depends(b"\x7fELF" + modinfo) == ["virtio", "virtio_ring"]
-    assert kernel.depends(b"\0depends=\0") == kernel.depends(b"\x7fELF") == []
-    assert kernel.module_name("kernel/drivers/virtio/virtio-pci.ko.xz") == "virtio_pci"
+    assert linux.depends(b"\x7fELF" + modinfo) == ["virtio", "virtio_ring"]
+    assert linux.depends(b"\0depends=\0") == linux.depends(b"\x7fELF") == []
+    assert linux.module_name("kernel/drivers/virtio/virtio-pci.ko.xz") == "virtio_pci"
 
 
 def test_the_target_is_found_by_name() -> None:

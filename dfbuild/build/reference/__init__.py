@@ -10,8 +10,9 @@ import functools
 from pathlib import Path
 
 import dfbuild
+from dfbuild.build.debian import apt, linux
 from dfbuild.build.recipe import Artefact, Recipe
-from dfbuild.build.reference import apt, data, kernel, world
+from dfbuild.build.reference import data, world
 from dfbuild.build.reference import image as image_files
 from dfbuild.image import identity, templates
 from dfbuild.model import Cell, Disk, Login, Media, Refusal
@@ -37,7 +38,7 @@ class Target:
         files = templates.render_tree(here / "root", values)
         return image_files.recipe(
             release,
-            kernel=kernel.recipe(fetched, build.modules, build.fault_modules),
+            kernel=linux.recipe(fetched, build.modules, build.fault_modules),
             made=world.recipe(release, cell.variant, sources),
             userland=userland,
             files=files,

@@ -12,8 +12,9 @@ from typing import Any
 
 from dfbuild import process
 from dfbuild.build import step
+from dfbuild.build.debian import apt
 from dfbuild.build.recipe import Kitchen, Recipe
-from dfbuild.build.reference import apt, data, world
+from dfbuild.build.reference import data, world
 from dfbuild.errors import BuildFailed
 from dfbuild.image import cpio, ext4, libraries
 from dfbuild.image.identity import Identity, dropbear_key

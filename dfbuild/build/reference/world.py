@@ -10,8 +10,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from dfbuild.build import proof, step
+from dfbuild.build.debian import apt
 from dfbuild.build.recipe import Kitchen, Recipe
-from dfbuild.build.reference import apt, data
+from dfbuild.build.reference import data
 from dfbuild.model import StepKind, Variant
 from dfbuild.releases import Release
 from dfbuild.sandbox import Sandbox

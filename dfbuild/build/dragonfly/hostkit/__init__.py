@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from dfbuild.build import step
+from dfbuild.build.debian import apt
 from dfbuild.build.dragonfly import data, within
 from dfbuild.build.dragonfly.layout import KIT, OBJ, SRC
 from dfbuild.build.recipe import Kitchen, Recipe
-from dfbuild.build.reference import apt
 from dfbuild.model import StepKind
 from dfbuild.releases import Release
 from dfbuild.sandbox import Mount, Sandbox

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dfbuild.build import step
+from dfbuild.build.debian import apt
 from dfbuild.build.recipe import Kitchen, Recipe
-from dfbuild.build.reference import apt
 from dfbuild.errors import BuildFailed
 from dfbuild.model import StepKind
 from dfbuild.sandbox import Sandbox
@@ -27,7 +27,7 @@ _IN_PYTHON = {
 _BY_TOOL = {b"\x02\x21\x4c\x18": "lz4", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
-def recipe(fetched: Recipe, modules: Sequence[str], fault_modules: Sequence[str]) -> Recipe:
+def recipe(fetched: Recipe, modules: Sequence[str], fault_modules: Sequence[str] = ()) -> Recipe:
     """`vmlinux`, `modules/NN-name.ko` in the order of their dependencies, and `modules.fault/` likewise."""
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
