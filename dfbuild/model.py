@@ -73,15 +73,20 @@ class Shape:
     disk: str = "virtio-blk"
     nic: str = "virtio-net"
     console: str = "serial"
-    """`serial` (16550 UART) or `virtio` (virtio-console, for guests that print a great deal)."""
+    """`serial` (16550 UART), `virtio` (virtio-console, for guests that print a great deal) or `xen` (Xen's own)."""
     video: str = "none"
     hypervisor: str = "qemu"
+    """`qemu`, or the kind of a Xen guest: `xen-pv`, `xen-pvh`, `xen-hvm`."""
     accel: str = "auto"
     """`auto` (probed), `kvm` or `tcg`."""
 
     @property
     def cpus(self) -> int:
         return self.sockets * self.cores * self.threads
+
+    @property
+    def on_xen(self) -> bool:
+        return self.hypervisor.startswith("xen-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +220,30 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
+class XenHost:
+    """A Xen host for QEMU to boot: Xen, dom0's kernel and its initramfs. `memory` is in MiB, for all of it.
+
+    `state` is a migration stream of the host once its dom0 is up, and `log` what Xen printed until then.
+    """
+
+    xen: Path
+    kernel: Path
+    initrd: Path
+    memory: int
+    state: Path | None = None
+    log: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Media:
-    """What a guest boots from: a kernel that QEMU loads itself, or disks with their own boot blocks."""
+    """What a guest boots from: a kernel that the hypervisor loads, or disks with their own boot blocks.
+
+    A guest of Xen runs on the host `xen`.
+    """
 
     disks: tuple[Disk, ...] = ()
     kernel: Path | None = None
     initrd: Path | None = None
     append: str = ""
     login: Login = Login()
+    xen: XenHost | None = None

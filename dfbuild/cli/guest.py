@@ -12,6 +12,7 @@ from dfbuild.cli.matrix import choose
 from dfbuild.console.transcript import printable
 from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
+from dfbuild.matrix import xen
 from dfbuild.model import Cell
 from dfbuild.session import attach, keep
 from dfbuild.shell import open_shell
@@ -28,8 +29,9 @@ def up(arguments: argparse.Namespace) -> int:
     chosen = choose(arguments, workspace)
     cell = _one(chosen.plan.cells)
     deadline = Deadline.after(_UP_SECONDS, what=cell.id)
-    image = build_all(chosen.plan.images[cell.id], ArtefactStore(workspace), deadline, _say)
-    media = chosen.target.media(chosen.matrix.release, cell, image, workspace)
+    store = ArtefactStore(workspace)
+    image, *_ = [build_all(recipe, store, deadline, _say) for recipe in chosen.plan.needs(cell)]
+    media = xen.media(chosen.target, chosen.matrix.release, cell, image, workspace)
     name = arguments.name or cell.shape.name
     manifest = keep.up(workspace, name, chosen.matrix.release, cell, media, deadline, _say)
     host, port = manifest.ssh or ("", 0)

@@ -29,6 +29,7 @@ from dfbuild.errors import Cancelled, UsageError
 from dfbuild.guest import create
 from dfbuild.guest.accel import Accel, probe, qemu_version
 from dfbuild.guest.protocol import GuestSpec
+from dfbuild.matrix import xen
 from dfbuild.matrix.expand import Expansion, expand, select
 from dfbuild.matrix.job import Job
 from dfbuild.matrix.machine import machine
@@ -256,6 +257,6 @@ def _command(chosen: Chosen, cell: Cell, store: ArtefactStore, accel: Accel) -> 
     """The hypervisor's command line for `cell`, whether its image is made already or not."""
     recipe = chosen.plan.images[cell.id]
     image = Artefact(recipe.kind, recipe.name, recipe.key, store.path(recipe))
-    media = chosen.target.media(chosen.matrix.release, cell, image, chosen.workspace)
+    media = xen.media(chosen.target, chosen.matrix.release, cell, image, chosen.workspace)
     # The directory is made anew for every guest; this stands for it.
     return create(GuestSpec(cell.id, cell.shape, media, Path("/tmp/dfb-g")), accel).command()

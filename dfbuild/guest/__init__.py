@@ -9,8 +9,10 @@ from dfbuild.errors import UsageError
 from dfbuild.guest.accel import Accel
 from dfbuild.guest.protocol import Guest, GuestSpec
 from dfbuild.guest.qemu import QemuGuest
+from dfbuild.guest.xen.domain import KINDS
+from dfbuild.guest.xen.guest import XenGuest
 
-_HYPERVISORS: dict[str, type[QemuGuest]] = {"qemu": QemuGuest}
+_HYPERVISORS: dict[str, type[QemuGuest]] = {"qemu": QemuGuest, **dict.fromkeys(KINDS, XenGuest)}
 
 
 def create(spec: GuestSpec, accel: Accel) -> Guest:

@@ -15,7 +15,7 @@ from dfbuild.model import Disk, Shape
 QEMU = "qemu-system-x86_64"
 
 # What a compromised QEMU may not do, beyond bubblewrap's walls: qemu(1), -sandbox.
-_SECCOMP = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+SECCOMP = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 Options = Mapping[str, "str | int | bool | Path | Options"]
 
@@ -101,7 +101,7 @@ def qemu_argv(spec: GuestSpec, accel: str, console: int | None = None) -> list[s
                         "threads": shape.threads, "maxcpus": shape.cpus}),
         "-m", f"{shape.memory}M",
         "-rtc", "base=utc",
-        "-sandbox", _SECCOMP,
+        "-sandbox", SECCOMP,
         "-chardev", option({"id": "qmp", "path": paths.qmp}, "socket"),
         "-mon", "chardev=qmp,mode=control",
         "-chardev", option({"id": "console", **stream}, "socket"),
@@ -157,7 +157,7 @@ def _disks(spec: GuestSpec, paths: Paths) -> list[str]:
         raise UsageError(f"{len(disks)} disks: {shape.disk} carries {model.limit}", key="disk")
     line = device(model.controller, {"id": "disks"}) if model.controller else []
     for number, disk in enumerate(disks):
-        line += ["-blockdev", option(_overlay(disk, paths.overlay(number), f"disk{number}"))]
+        line += ["-blockdev", option(overlay_node(disk, paths.overlay(number), f"disk{number}"))]
         values: dict[str, str | int] = {"drive": f"disk{number}"}
         places = {"n": number, "pair": number // 2, "half": number % 2}
         values |= {key: value.format(**places) for key, value in model.options.items()}
@@ -166,7 +166,7 @@ def _disks(spec: GuestSpec, paths: Paths) -> list[str]:
     return line
 
 
-def _overlay(disk: Disk, overlay: Path, node: str) -> Options:
+def overlay_node(disk: Disk, overlay: Path, node: str) -> Options:
     """The block graph: a throwaway overlay over the image, whose backing is named here and not by its header."""
     return {
         "driver": "qcow2",
@@ -182,23 +182,28 @@ def _overlay(disk: Disk, overlay: Path, node: str) -> Options:
     }
 
 
+def backends(spec: GuestSpec, paths: Paths) -> dict[str, tuple[str, Options]]:
+    """QEMU's ends of the networks that `spec` asks for: id ▸ kind and options."""
+    found: dict[str, tuple[str, Options]] = {}
+    if spec.ssh_port is not None:
+        # restrict: a hostile guest reaches neither the host's own services nor the network beyond.
+        found["mgmt"] = ("user", {"restrict": True, "hostfwd": f"tcp:127.0.0.1:0-:{spec.ssh_port}"})
+    if spec.wire:
+        ends = paths.wire
+        found["wire"] = (
+            "dgram",
+            {"local": {"type": "unix", "path": ends.guest}, "remote": {"type": "unix", "path": ends.peer}},
+        )
+    return found
+
+
 def _nics(spec: GuestSpec, paths: Paths) -> list[str]:
     """The management NIC first, the wire second, each only if asked for."""
     model = spec.shape.nic
     if model not in NICS:
         raise unknown("nic", model, NICS)
-    backends: dict[str, tuple[str, Options]] = {}
-    if spec.ssh_port is not None:
-        # restrict: a hostile guest reaches neither the host's own services nor the network beyond.
-        backends["mgmt"] = ("user", {"restrict": True, "hostfwd": f"tcp:127.0.0.1:0-:{spec.ssh_port}"})
-    if spec.wire:
-        ends = paths.wire
-        backends["wire"] = (
-            "dgram",
-            {"local": {"type": "unix", "path": ends.guest}, "remote": {"type": "unix", "path": ends.peer}},
-        )
     line: list[str] = []
-    for number, (name, (kind, values)) in enumerate(backends.items()):
+    for number, (name, (kind, values)) in enumerate(backends(spec, paths).items()):
         line += ["-netdev", option({"id": name, **values}, kind)]
         # An empty ROM file: no PXE, which would cost seconds of every boot from disk.
         line += device(NICS[model], {"netdev": name, "mac": mac(spec.name, number), "romfile": ""})

@@ -22,6 +22,10 @@ _LOG_LIMIT = 64 << 10
 _KILL_SECONDS = 10.0
 
 
+class HypervisorGone(InfraError):
+    """A connection to the hypervisor is gone: it has ended or is about to."""
+
+
 class EarlyDeath(InfraError):
     """The hypervisor ended before the guest ran. `status` and `stderr` are its own."""
 
@@ -98,9 +102,9 @@ class HypervisorProcess:
             log.seek(max(0, size - _LOG_LIMIT))
             return log.read().decode(errors="replace")
 
-    def early_death(self) -> EarlyDeath:
-        """The error for an end that came too soon; kills what is left."""
-        return EarlyDeath(self.argv, self.kill(), self.stderr())
+    def early_death(self, more: str = "") -> EarlyDeath:
+        """The error for an end that came too soon, with what it said and `more`; kills what is left."""
+        return EarlyDeath(self.argv, self.kill(), self.stderr() + more)
 
     def _pidfd(self, pid: int) -> int:
         """A descriptor that lives as long as this object: another thread may be waiting on it at the end."""

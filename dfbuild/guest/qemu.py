@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from dfbuild.guest.accel import Accel, for_shape
 from dfbuild.guest.argv import Paths, qemu_argv
 from dfbuild.guest.directory import console_pair, listen, prepare_directory
 from dfbuild.guest.monitor import ResetWatch, compact_registers, forwarded_port, shutdown_cause
-from dfbuild.guest.process import HypervisorProcess
+from dfbuild.guest.process import HypervisorGone, HypervisorProcess
 from dfbuild.guest.protocol import Exit, GuestSpec, State, WireEnds
 from dfbuild.model import Media
 from dfbuild.sandbox import Sandbox
@@ -83,6 +83,9 @@ class QemuGuest:
     def command(self) -> list[str]:
         return list(self._argv)
 
+    def logs(self) -> tuple[Path, ...]:
+        return (self._paths.log,)
+
     def wire_ends(self) -> WireEnds:
         if not self.spec.wire:
             raise InfraError(f"guest {self.spec.name} has no wire")
@@ -106,22 +109,48 @@ class QemuGuest:
             undo.enter_context(console)
             listeners.enter_context(inside)
             qmp_listener = listeners.enter_context(listen(self._paths.qmp))
+            others = self._open(undo, listeners)
             self._argv = self._compose(inside.fileno())
             sandboxed = self._sandbox().argv(self._argv)
-            hypervisor = HypervisorProcess(sandboxed, self._paths.log, inherits=[inside.fileno()])
+            hypervisor = HypervisorProcess(sandboxed, self._paths.log, inherits=[inside.fileno(), *others])
             undo.callback(hypervisor.kill)
             # While QEMU starts: this import is slow.
-            from dfbuild.guest.qmp import Qmp, QmpGone
+            from dfbuild.guest.qmp import Qmp
 
             try:
                 qmp = Qmp(hypervisor.accept(qmp_listener, deadline), deadline, self._event)
                 self._running_accel = "kvm" if qmp.execute("query-kvm", deadline)["enabled"] else "tcg"
-                qmp.execute("cont", deadline)
-            except QmpGone as error:
-                raise hypervisor.early_death() from error
+                self._power_on(qmp, deadline)
+            except HypervisorGone as error:
+                raise hypervisor.early_death(self._complaint()) from error
             self._process, self._qmp, self._state = hypervisor, qmp, State.RUNNING
             undo.pop_all()
         return console
+
+    # ── what another machine than a plain one does in its own way ───────────────────────────────────────────────
+    def _open(self, ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> Sequence[int]:
+        """Make what else QEMU inherits, and return its descriptors.
+
+        What goes into `ours` is closed if the guest does not start, and what goes into `theirs` once it has.
+        """
+        return ()
+
+    def _power_on(self, qmp: Qmp, deadline: Deadline) -> None:
+        """QEMU waits: let the guest run."""
+        qmp.execute("cont", deadline)
+
+    def _complaint(self) -> str:
+        """What there is to say of a hypervisor's end beside QEMU's own words."""
+        return ""
+
+    def _ended(self, how: Exit) -> Exit:
+        """What an end that looks like `how` was."""
+        return how
+
+    def _inputs(self) -> Sequence[Path]:
+        """All files that QEMU reads."""
+        media = self._media
+        return [path for path in (media.kernel, media.initrd, *(disk.path for disk in media.disks)) if path]
 
     def _make_overlays(self, deadline: Deadline) -> None:
         """A qcow2 overlay for every disk; what it lies over is only ever read."""
@@ -133,8 +162,7 @@ class QemuGuest:
                 raise InfraError(f"no overlay over {disk.path}: {done.output.strip()}")
 
     def _sandbox(self) -> Sandbox:
-        media = self._media
-        inputs = [path for path in (media.kernel, media.initrd, *(disk.path for disk in media.disks)) if path]
+        inputs = self._inputs()
         for path in inputs:
             if not path.is_file():
                 raise InfraError(f"{path} is not there: guest {self.spec.name} has nothing to boot from")
@@ -236,6 +264,6 @@ class QemuGuest:
                 with contextlib.suppress(DeadlineExceeded):
                     self._qmp.drain(Deadline.after(_DRAIN_SECONDS))
                 cause = self._cause or shutdown_cause(self._qmp.events)
-                self._exit = Exit(status, self._rung, self._process.stderr(), cause)
+                self._exit = self._ended(Exit(status, self._rung, self._process.stderr(), cause))
                 self._state = State.ENDED
             return self._exit

@@ -29,6 +29,7 @@ from qemu.qmp import (
 
 from dfbuild.deadline import Deadline
 from dfbuild.errors import InfraError
+from dfbuild.guest.process import HypervisorGone
 
 T = TypeVar("T")
 
@@ -41,8 +42,8 @@ class QmpRefused(InfraError):
     """QEMU answered a command with an error."""
 
 
-class QmpGone(InfraError):
-    """The connection is gone: QEMU has ended or is about to."""
+class QmpGone(HypervisorGone):
+    """The QMP connection is gone."""
 
 
 class _Loop:

@@ -6,12 +6,14 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dfbuild.build.recipe import Artefact
 from dfbuild.deadline import Deadline
 from dfbuild.errors import Cancelled, DeadlineExceeded, GuestCrashed, GuestError, InfraError
 from dfbuild.guest import create
-from dfbuild.guest.protocol import GuestSpec
+from dfbuild.guest.protocol import Guest, GuestSpec, State
+from dfbuild.matrix import xen
 from dfbuild.matrix.events import CellBegan, CellEnded, CellStage, CheckBegan, CheckEnded
 from dfbuild.matrix.job import Job
 from dfbuild.model import Cell, CheckResult, CrashReport, Outcome, StageReached, Verdict
@@ -19,7 +21,7 @@ from dfbuild.releases.schema import SshShell
 from dfbuild.results.directory import cell_directory
 from dfbuild.results.records import Attempt
 from dfbuild.results.verdict import cell_title, cell_verdict
-from dfbuild.session import HeldSession, boot, hung
+from dfbuild.session import HeldSession, boot, failure, hung
 from dfbuild.shell import unspoken
 from dfbuild.suites.run import CheckEvent, EndEvent, Event, ResultEvent, run_suites
 from dfbuild.workspace import runtime_directory
@@ -79,9 +81,11 @@ def _attempt(job: Job, cell: Cell, image: Artefact, attempt: Attempt, booted: Ca
     """One attempt, with every typed error turned into its verdict."""
     ending = _Ending()
     runtime = runtime_directory("g")
+    directory = cell_directory(job.workspace, job.run, cell.id, attempt.number)
+    guest: Guest | None = None
     deadline = Deadline.after(_CELL_SECONDS, what=cell.id, cancel=job.cancel)
     try:
-        media = job.target.media(job.release, cell, image, job.workspace)
+        media = xen.media(job.target, job.release, cell, image, job.workspace)
         guest = create(GuestSpec(attempt.cell, cell.shape, media, runtime), job.accel)
         ending.command = tuple(guest.command())
 
@@ -89,7 +93,6 @@ def _attempt(job: Job, cell: Cell, image: Artefact, attempt: Attempt, booted: Ca
             job.results.record_stage(attempt, reached)
             job.listener(CellStage(cell.id, reached.stage, reached.seconds))
 
-        directory = cell_directory(job.workspace, job.run, cell.id, attempt.number)
         # Leaving the session ends the guest, interrupted or not.
         with boot(guest, job.release, cell, directory, deadline.sooner(_BOOT_SECONDS), stage) as session:
             booted()
@@ -97,6 +100,8 @@ def _attempt(job: Job, cell: Cell, image: Artefact, attempt: Attempt, booted: Ca
             via, note = way(job.via, job.release.shell.ssh, answers=session.manifest.ssh is not None)
             _suites(job, cell, attempt, session, via, deadline, ending)
             ending.crash = session.final_crash(deadline.sooner(_SETTLE_SECONDS))
+            if guest.state is State.ENDED and (failed := failure(guest.wait(deadline), "while the suites ran")):
+                raise failed
             if ending.hung and ending.crash is None:
                 raise hung(ending.hung, session.diagnose, directory, deadline)
         if ending.crash is not None:
@@ -114,6 +119,7 @@ def _attempt(job: Job, cell: Cell, image: Artefact, attempt: Attempt, booted: Ca
         ending.verdict, ending.title = Verdict.INFRA, str(error).splitlines()[0]
     finally:
         booted()
+        _keep_logs(guest, directory)
         shutil.rmtree(runtime, ignore_errors=True)
     return ending
 
@@ -127,6 +133,14 @@ def way(asked: str, data: SshShell | None, *, answers: bool) -> tuple[str, str]:
     if missing := unspoken(data):
         return "serial", f"over the serial console: this host's SSH library does not speak {', '.join(missing)}"
     return asked, ""
+
+
+def _keep_logs(guest: Guest | None, directory: Path) -> None:
+    """Put what the hypervisor wrote beside the transcript, as far as it wrote anything."""
+    for log in guest.logs() if guest is not None else ():
+        if log.exists() and log.stat().st_size > 0:
+            directory.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(log, directory / log.name)
 
 
 def _suites(

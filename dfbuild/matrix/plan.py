@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dfbuild.build.recipe import Recipe, Target
+from dfbuild.matrix import xen
 from dfbuild.model import Cell, Refusal
 from dfbuild.releases import Release
 from dfbuild.workspace import Workspace
@@ -13,12 +14,20 @@ from dfbuild.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`recipes` by id, needs before what needs them; `images` says which recipe each cell boots from."""
+    """`recipes` by id, needs before what needs them; `images` says which recipe each cell boots from.
+
+    `hosts` says on which Xen host a cell runs, for those that do.
+    """
 
     recipes: Mapping[str, Recipe]
     images: Mapping[str, Recipe]
     cells: tuple[Cell, ...]
     refusals: tuple[Refusal, ...]
+    hosts: Mapping[str, Recipe] = field(default_factory=dict)
+
+    def needs(self, cell: Cell) -> tuple[Recipe, ...]:
+        """What has to be made before the guest of `cell` can run."""
+        return (self.images[cell.id], *([self.hosts[cell.id]] if cell.id in self.hosts else []))
 
 
 def plan(
@@ -27,6 +36,7 @@ def plan(
     """Plan `cells`; those that the target itself can't build join the `refusals`."""
     recipes: dict[str, Recipe] = {}
     images: dict[str, Recipe] = {}
+    hosts: dict[str, Recipe] = {}
     possible: list[Cell] = []
     refused = list(refusals)
     for cell in cells:
@@ -35,8 +45,12 @@ def plan(
             refused.append(refusal)
             continue
         image = target.image(release, cell, workspace)
-        for recipe in image.walk():
-            recipes.setdefault(recipe.id, recipe)
+        host = xen.host(cell.shape, workspace)
+        for needed in (image, host) if host is not None else (image,):
+            for recipe in needed.walk():
+                recipes.setdefault(recipe.id, recipe)
         images[cell.id] = recipes[image.id]
+        if host is not None:
+            hosts[cell.id] = recipes[host.id]
         possible.append(cell)
-    return Plan(recipes, images, tuple(possible), tuple(refused))
+    return Plan(recipes, images, tuple(possible), tuple(refused), hosts)

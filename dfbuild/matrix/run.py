@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 from dfbuild.build.recipe import Artefact, Recipe
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed, DeadlineExceeded, InfraError
+from dfbuild.guest.xen.argv import host_memory
 from dfbuild.matrix.cell import run_cell
 from dfbuild.matrix.events import CellBegan, CellEnded, RunBegan, StepBegan, StepEnded, StepSaid
 from dfbuild.matrix.job import Job
@@ -32,7 +33,7 @@ class PlanRun:
 
     def run(self, limit: Cost) -> None:
         """Run everything to its end. Raises `Cancelled`, and `InfraError` when results can't be recorded."""
-        needed = {recipe.id: recipe for cell in self._cells for recipe in self._plan.images[cell.id].walk()}
+        needed = {recipe.id: recipe for cell in self._cells for recipe in self._walk(cell)}
         tasks = [self._step(self._plan.recipes[id]) for id in needed]
         tasks += [self._guest(rank, cell) for rank, cell in enumerate(self._cells)]
         self._job.listener(RunBegan(self._job.run, len(needed), len(self._cells)))
@@ -87,19 +88,25 @@ class PlanRun:
 
     def _guest(self, rank: int, cell: Cell) -> Task:
         image = self._plan.images[cell.id]
-        steps = tuple(recipe.id for recipe in image.walk())
+        steps = tuple(recipe.id for recipe in self._walk(cell))
+        memory = host_memory(cell.shape.memory) if cell.shape.on_xen else cell.shape.memory
 
         def run(booted: Callable[[], None]) -> bool:
             return run_cell(self._job, cell, self._done[image.id], steps, booted) is Verdict.PASS
 
         return Task(
             id=cell.id,
-            cost=Cost(memory=cell.shape.memory + _OVERHEAD_MIB, cpus=0, guests=1, boots=1),
+            cost=Cost(memory=memory + _OVERHEAD_MIB, cpus=0, guests=1, boots=1),
             run=run,
             blocked=lambda culprit: self._blocked(cell, steps, culprit),
-            needs=frozenset((image.id,)),
+            needs=frozenset(need.id for need in self._plan.needs(cell)),
             rank=rank,
         )
+
+    def _walk(self, cell: Cell) -> Iterator[Recipe]:
+        """All recipes that `cell` needs, needs first, each once."""
+        found = {recipe.id: recipe for need in self._plan.needs(cell) for recipe in need.walk()}
+        return iter(found.values())
 
     def _blocked(self, cell: Cell, steps: tuple[str, ...], culprit: str) -> None:
         verdict, title = self._failed[culprit]

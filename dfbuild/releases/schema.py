@@ -203,15 +203,15 @@ class ShapeFields(Strict):
     machine: Device | None = None
     """Machine type under the hypervisor's name."""
     disk: Device | None = None
-    """Disk model: virtio-blk."""
+    """Disk model: virtio-blk, or xen-blk."""
     nic: Device | None = None
-    """Network card model: virtio-net."""
-    console: Literal["serial", "virtio"] | None = None
-    """`serial` (16550 UART) or `virtio` (for guests that print a great deal)."""
+    """Network card model: virtio-net, or xen-net."""
+    console: Literal["serial", "virtio", "xen"] | None = None
+    """`serial` (16550 UART), `virtio` (for guests that print a great deal) or `xen` (Xen's own)."""
     video: Device | None = None
     """Graphics card, which nobody sees the picture of: none, std, cirrus, vmware."""
     hypervisor: Device | None = None
-    """What runs the guest: qemu."""
+    """What runs the guest: qemu, xen-pv, xen-pvh or xen-hvm."""
     accel: Literal["auto", "kvm", "tcg"] | None = None
     """`auto` is probed."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ MOST = 100
 """Excerpts in one report. A run with more failures than that has one cause, and it is in the first ones."""
 _HEAD_BYTES, _TAIL_BYTES = 8 << 10, 24 << 10
 _WIDTH = 500
+_LOGS = (".log", ".txt")
+_NOT_ITS_OWN = ("console.log", "suites.log", "holder.log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,19 @@ class Excerpts:
     def __init__(self, workspace: Workspace, run: RunRecord, most: int = MOST) -> None:
         self._workspace, self._run, self._left = workspace, run, most
         self._times: dict[Path, Times] = {}
+
+    def logs(self, cell: CellRecord) -> tuple[tuple[str, str], ...]:
+        """What the hypervisor wrote of `cell`: names of files, and as safe text the last of what is in them."""
+        if cell.attempt == 0:
+            return ()
+        directory = cell_directory(self._workspace, self._run.id, cell.id, cell.attempt)
+        found = []
+        for path in sorted(directory.glob("*")):
+            if path.suffix in _LOGS and path.name not in _NOT_ITS_OWN:
+                with contextlib.suppress(OSError), path.open("rb") as file:
+                    file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+                    found.append((path.name, printable(file.read(_TAIL_BYTES))))
+        return tuple(found)
 
     def of(self, cell: CellRecord, failure: Failure) -> tuple[ConsoleLine, ...]:
         """The console lines that show a failure of `cell`; empty if there is no transcript."""

@@ -78,6 +78,8 @@ class CellView:
     hidden: int
     """Checks that passed and are not listed."""
     repeat: str
+    logs: tuple[tuple[str, str], ...]
+    """The hypervisor's own logs: name and text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ def page(run: RunRecord, comparison: Comparison | None, excerpts: Excerpts) -> P
         ),
         more_failures=max(0, len(wrong) - _MOST_FAILURES),
         fixed=fixed(run),
-        cells=_cells(run, anchors),
+        cells=_cells(run, anchors, excerpts),
         changes=_changes(comparison) if comparison else None,
     )
 
@@ -194,7 +196,7 @@ def _label(attributes: Mapping[str, object], varied: list[str]) -> str:
     return " · ".join(words)
 
 
-def _cells(run: RunRecord, anchors: Mapping[str, str]) -> tuple[CellView, ...]:
+def _cells(run: RunRecord, anchors: Mapping[str, str], excerpts: Excerpts) -> tuple[CellView, ...]:
     steps = {step.id: step for step in run.steps}
     longest = max((cell.boot_seconds for cell in run.cells), default=0.0)
     list_passes = sum(len(cell.checks) for cell in run.cells) <= _MOST_PASSES
@@ -221,6 +223,7 @@ def _cells(run: RunRecord, anchors: Mapping[str, str]) -> tuple[CellView, ...]:
                 checks=tuple(_check(check, scales) for check in shown),
                 hidden=len(cell.checks) - len(shown),
                 repeat=repeat_line(run.config_file, cell.id, options=run.options),
+                logs=excerpts.logs(cell),
             )
         )
     return tuple(found)

@@ -12,11 +12,11 @@ from dfbuild.console.reader import ConsoleReader
 from dfbuild.console.stages import BootTracker
 from dfbuild.console.transcript import excerpt
 from dfbuild.deadline import Deadline
-from dfbuild.errors import BootFailed, DeadlineExceeded, DfbuildError, GuestCrashed, InfraError
+from dfbuild.errors import BootFailed, DeadlineExceeded, DfbuildError, GuestCrashed
 from dfbuild.guest.protocol import Guest, GuestSpec
 from dfbuild.model import Cell, Shape, StageReached
 from dfbuild.releases import Release
-from dfbuild.session.diagnosis import hung
+from dfbuild.session.diagnosis import failure, hung
 from dfbuild.session.held import CONSOLE_LOG, HeldSession, end
 from dfbuild.session.protocol import Manifest
 
@@ -42,8 +42,9 @@ def boot(
     """
     directory.mkdir(parents=True, exist_ok=True)
     monitor = Monitor(release.console.crashes)
-    power_on = time.monotonic()
     stream = guest.start(deadline)
+    # What a Xen host takes to come up is not the guest's time.
+    power_on = time.monotonic()
     console = None
     try:
         factor = _overcommit(cell.shape) * (release.console.emulation_factor if guest.accel == "tcg" else 1.0)
@@ -107,11 +108,9 @@ def _wait(console: ConsoleReader, tracker: BootTracker, told: int, deadline: Dea
 def _ended(guest: Guest, console: ConsoleReader, tracker: BootTracker) -> DfbuildError:
     """The console's end before the last stage: the guest's own doing, or the hypervisor's failure."""
     how = end(guest, console)
-    if how is not None and how.rung == "guest" and how.status != 0:
-        return InfraError(
-            f"the hypervisor ended with status {how.status} before boot stage {tracker.awaited!r}",
-            hint=how.stderr.strip()[-500:],
-        )
+    failed = failure(how, f"before boot stage {tracker.awaited!r}") if how is not None else None
+    if failed is not None:
+        return failed
     cause = f" ({how.cause})" if how is not None and how.cause else ""
     last = excerpt(console.path, console.size, before=3).strip()
     return BootFailed(

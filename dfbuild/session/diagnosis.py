@@ -7,10 +7,18 @@ from pathlib import Path
 
 from dfbuild.deadline import Deadline
 from dfbuild.errors import DeadlineExceeded, GuestHung, InfraError
+from dfbuild.guest.protocol import Exit
 
 DIAGNOSIS = "diagnosis.txt"
-_SECONDS = 5.0
+_SECONDS = 15.0
 _HINT_LIMIT = 600
+
+
+def failure(how: Exit, when: str) -> InfraError | None:
+    """The error for a guest whose end `how` was the hypervisor's own failure; None if it was not."""
+    if how.rung != "guest" or how.status == 0:
+        return None
+    return InfraError(f"the hypervisor ended with status {how.status} {when}", hint=how.stderr.strip()[-500:])
 
 
 def hung(why: str, diagnose: Callable[[Deadline], str], directory: Path, deadline: Deadline) -> GuestHung:

@@ -16,6 +16,7 @@ from dfbuild.config import Limits, Matrix, load, schema
 from dfbuild.config.shapes import hardware, objections
 from dfbuild.errors import UsageError
 from dfbuild.guest import models
+from dfbuild.guest.xen import domain
 from dfbuild.model import Shape
 from dfbuild.toml import InvalidFile
 
@@ -196,7 +197,7 @@ def test_shipped_matrices_load_and_obey_the_schema(file: Path) -> None:
             AXES + "[shapes.x]\nconsole = 'seriel'\n",
             8,
             "shapes.x.console",
-            "expected 'serial' or 'virtio'",
+            "expected 'serial', 'virtio' or 'xen'",
             "serial",
         ),
         (AXES + '[shapes."a b"]\nnx = true\n', 7, 'shapes."a b"', "expected a name that is text that matches", ""),
@@ -310,8 +311,10 @@ def test_a_threaded_shape_may_be_amd_where_it_is_not_emulated() -> None:
 
 def test_the_models_are_those_that_guests_can_have() -> None:
     known = hardware().models
-    assert set(known["disk"]) == set(models.DISKS)
-    assert set(known["nic"]) == set(models.NICS)
+    xen = domain.KINDS.values()
+    assert set(known["disk"]) == set(models.DISKS).union(*(kind.disks for kind in xen))
+    assert set(known["nic"]) == set(models.NICS).union(*(kind.nics for kind in xen))
+    assert set(known["hypervisor"]) == {"qemu", *domain.KINDS}
     assert set(known["video"]) == set(models.VIDEOS)
     assert {name.removesuffix("*") for name in known["machine"]} == set(models.MACHINES)
 

@@ -171,7 +171,7 @@ def test_the_matrix_of_refusals_says_why() -> None:
     assert [cell.id for cell in expansion.cells] == ["reference/gcc-12+ssp/smp @ up"]
     reasons = {refusal.cell.id: refusal.reason for refusal in expansion.refusals}
     assert "long mode" in reasons["reference/gcc-12+ssp/smp @ i386"]
-    assert "no Xen" in reasons["reference/gcc-12+ssp/smp @ xen"]
+    assert "72 MiB" in reasons["reference/gcc-12+ssp/smp @ small"]
     assert "DragonFly" in reasons["reference/gcc34+ssp/smp @ up"]
     assert len(reasons) == 3
     assert len(expansion.excluded) == 2

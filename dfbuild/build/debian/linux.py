@@ -28,7 +28,11 @@ _BY_TOOL = {b"\x02\x21\x4c\x18": "lz4", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 def recipe(fetched: Recipe, modules: Sequence[str], fault_modules: Sequence[str] = ()) -> Recipe:
-    """`vmlinux`, `modules/NN-name.ko` in the order of their dependencies, and `modules.fault/` likewise."""
+    """The kernel and its modules.
+
+    `vmlinuz` as in the package and the `vmlinux` in it; `modules/NN-name.ko` in the order of their dependencies;
+    `modules.fault` likewise.
+    """
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         tree = kitchen.directory / "tree"
@@ -37,6 +41,7 @@ def recipe(fetched: Recipe, modules: Sequence[str], fault_modules: Sequence[str]
         release = image.name.removeprefix("vmlinuz-")
         kitchen.say(f"taking apart Linux {release}")
         # The payload of lz4 and zstd ends with its unpacked size, which only gzip expects there.
+        shutil.copyfile(image, kitchen.directory / "vmlinuz")
         packed = payload(image.read_bytes())
         vmlinux = _decompress(kitchen, packed if packed.startswith(b"\x1f\x8b") else packed[:-4])
         if not vmlinux.startswith(b"\x7fELF"):
@@ -48,7 +53,7 @@ def recipe(fetched: Recipe, modules: Sequence[str], fault_modules: Sequence[str]
         shutil.rmtree(tree)
         return {"release": release, "modules": loaded}
 
-    inputs = {"modules": list(modules), "fault_modules": list(fault_modules)}
+    inputs = {"files": ["vmlinuz", "vmlinux"], "modules": list(modules), "fault_modules": list(fault_modules)}
     return Recipe(StepKind.KERNEL, "linux", inputs, make, needs=(fetched,), minutes=5)
 
 

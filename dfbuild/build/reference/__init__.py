@@ -49,7 +49,7 @@ class Target:
         """Refuses devices that the image has no drivers for."""
         build = data.of(release)
         for what, value, known in (
-            ("disk", cell.shape.disk, build.disks),
+            ("disk", cell.shape.disk, tuple(build.disks)),
             ("nic", cell.shape.nic, build.nics),
             ("console", cell.shape.console, tuple(build.consoles)),
         ):
@@ -63,14 +63,17 @@ class Target:
         """Kernel, initramfs and disk of `image`, with the kernel command line for the cell's console."""
         build = data.of(release)
         keys = identity.ensure(workspace, _NAME)
+        hvm = cell.shape.hypervisor == "xen-hvm"
         append = [
             f"console={build.consoles[cell.shape.console]}",
+            f"root={build.disks[cell.shape.disk]}",
             build.append,
             release.kernels[cell.variant.kernel].append,
         ]
         return Media(
             disks=(Disk(image.path / image_files.DISK),),
-            kernel=image.path / image_files.KERNEL,
+            # The QEMU of an HVM guest takes an ELF file for no Linux: only a bzImage gets an initrd from it.
+            kernel=image.path / (image_files.BZIMAGE if hvm else image_files.KERNEL),
             initrd=image.path / image_files.INITRD,
             append=" ".join(word for word in append if word),
             login=Login(user="root", password=None, key=keys.client_key, host_key=keys.host_public),

@@ -36,8 +36,8 @@ class Build(Strict):
     """Kernel modules loaded at boot; what they depend on comes along."""
     fault_modules: tuple[str, ...] = ()
     """Kernel modules loaded only where `dfbuild.fault=` needs them."""
-    disks: tuple[str, ...]
-    """Values of `Shape.disk` that the modules drive."""
+    disks: dict[str, str]
+    """Values of `Shape.disk` that the modules drive ▸ what the kernel calls the first such disk."""
     nics: tuple[str, ...]
     """Values of `Shape.nic` that the modules drive."""
     consoles: dict[str, str]

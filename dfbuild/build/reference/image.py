@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dfbuild import process
 from dfbuild.build import step
 from dfbuild.build.debian import apt
+from dfbuild.build.debian.busybox import applets
 from dfbuild.build.recipe import Kitchen, Recipe
 from dfbuild.build.reference import data, world
 from dfbuild.errors import BuildFailed
@@ -22,7 +22,7 @@ from dfbuild.model import StepKind
 from dfbuild.releases import Release
 from dfbuild.sandbox import Sandbox
 
-KERNEL, INITRD, DISK = "vmlinux", "initrd", "disk.qcow2"
+KERNEL, BZIMAGE, INITRD, DISK = "vmlinux", "vmlinuz", "initrd", "disk.qcow2"
 _DIRECTORIES = (
     "dev", "proc", "sys", "tmp", "run", "etc/dropbear", "root/.ssh", "var/tmp",
     "usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "usr/libexec",
@@ -41,12 +41,16 @@ def recipe(
     files: Mapping[str, bytes],
     identity: Identity,
 ) -> Recipe:
-    """`vmlinux`, `initrd` and `disk.qcow2`; `files` are written over the packages (path in the guest ▸ content)."""
+    """`vmlinux`, `vmlinuz`, `initrd` and `disk.qcow2`.
+
+    `files` are written over the packages (path in the guest ▸ content).
+    """
     build = data.of(release)
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         linux, compiled, packages = kitchen.needs
-        os.link(linux.path / "vmlinux", kitchen.directory / KERNEL)
+        for name in (KERNEL, BZIMAGE):
+            os.link(linux.path / name, kitchen.directory / name)
         kitchen.say("packing the initramfs")
         (kitchen.directory / INITRD).write_bytes(initramfs(linux.path, compiled.path, build.epoch))
         tree = kitchen.directory / "tree"
@@ -113,13 +117,7 @@ def _populate(tree: Path, packages: Path, build: data.Build, probes: str, progra
 
 def _applets(kitchen: Kitchen, tree: Path) -> None:
     """Link every applet's name to busybox, except where there is a real program."""
-    busybox = tree / _BUSYBOX
-    sandbox = Sandbox(writable=(kitchen.directory,))
-    listed = process.run(sandbox.argv([busybox, "--list-full"]), kitchen.deadline)
-    names = listed.output.split()
-    if listed.status != 0 or "bin/sh" not in names:
-        raise BuildFailed("busybox does not list its applets", component="busybox", tail=listed.output[-1000:])
-    for name in names:
+    for name in applets(kitchen, tree / _BUSYBOX):
         # `bin` and `sbin` are links to `usr/bin` and `usr/sbin`, and `linuxrc` is of no use.
         link = tree / "usr" / name.removeprefix("usr/")
         if link.parent.parent == tree / "usr" and not link.exists():

@@ -1,0 +1,76 @@
+"""The Xen hosts that cells with Xen shapes run on: booted once, and kept as the state of a host that is up."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dfbuild.build import xen
+from dfbuild.build.recipe import Artefact, Kitchen, Recipe, Target
+from dfbuild.build.store import ArtefactStore
+from dfbuild.guest.accel import Accel, qemu_version
+from dfbuild.guest.protocol import GuestSpec
+from dfbuild.guest.xen.argv import LOG, host_argv, host_memory
+from dfbuild.guest.xen.machine import XenMachine
+from dfbuild.model import Cell, Media, Shape, StepKind, XenHost
+from dfbuild.releases import Release
+from dfbuild.workspace import Workspace, runtime_directory
+
+STATE = "state"
+_STOP_SECONDS = 15.0
+
+
+def host(shape: Shape, workspace: Workspace) -> Recipe | None:
+    """The recipe of the host that guests of `shape` run on, None where they need none."""
+    return _booted(host_memory(shape.memory), xen.recipe(workspace)) if shape.on_xen else None
+
+
+def media(target: Target, release: Release, cell: Cell, image: Artefact, workspace: Workspace) -> Media:
+    """What the guest of `cell` boots from: what `target` says, and on what host."""
+    found = target.media(release, cell, image, workspace)
+    recipe = host(cell.shape, workspace)
+    if recipe is None:
+        return found
+    store = ArtefactStore(workspace)
+    (files,) = recipe.needs
+    state = store.path(recipe)
+    ready = replace(_host(store.path(files), host_memory(cell.shape.memory)), state=state / STATE, log=state / LOG)
+    return replace(found, xen=ready)
+
+
+def _host(files: Path, memory: int) -> XenHost:
+    return XenHost(files / xen.XEN, files / xen.KERNEL, files / xen.INITRD, memory)
+
+
+def _spec(files: Path, memory: int, directory: Path) -> GuestSpec:
+    """A host of `memory` MiB with nothing on it and networks that lead nowhere."""
+    return GuestSpec("xen", Shape("xen"), Media(xen=_host(files, memory)), directory, ssh_port=None, wire=False)
+
+
+def _booted(memory: int, files: Recipe) -> Recipe:
+    """The recipe of the state of a host with `memory` MiB whose dom0 is up, and of what Xen printed until then."""
+
+    def make(kitchen: Kitchen) -> Mapping[str, Any]:
+        kitchen.say(f"booting a Xen host of {memory} MiB")
+        directory = runtime_directory("x")
+        machine = XenMachine(_spec(kitchen.needs[0].path, memory, directory), Accel("tcg"))
+        try:
+            console = machine.start(kitchen.deadline)
+            with console:
+                kitchen.say("saving its state")
+                machine.save(kitchen.directory / STATE, kitchen.deadline)
+                shutil.copyfile(directory / LOG, kitchen.directory / LOG)
+        finally:
+            machine.stop(kitchen.deadline.sooner(_STOP_SECONDS, what="the Xen host's end"))
+            if (directory / LOG).exists():
+                shutil.copyfile(directory / LOG, kitchen.log)
+            shutil.rmtree(directory, ignore_errors=True)
+        return {"bytes": (kitchen.directory / STATE).stat().st_size}
+
+    # Another QEMU or other devices have another state. The paths say nothing: they stand for any.
+    anywhere = Path("/x")
+    machine = [qemu_version(), *host_argv(_spec(anywhere, memory, anywhere), {}, restored=False)]
+    return Recipe(StepKind.GUEST, f"Xen host {memory} MiB", {"machine": machine}, make, needs=(files,), minutes=8)
