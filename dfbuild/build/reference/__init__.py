@@ -72,7 +72,7 @@ class Target:
         ]
         return Media(
             disks=(Disk(image.path / image_files.DISK),),
-            # The QEMU of an HVM guest takes an ELF file for no Linux: only a bzImage gets an initrd from it.
+            # A bzImage is what a boot sector can start.
             kernel=image.path / (image_files.BZIMAGE if hvm else image_files.KERNEL),
             initrd=image.path / image_files.INITRD,
             append=" ".join(word for word in append if word),

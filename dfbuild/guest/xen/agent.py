@@ -45,7 +45,7 @@ class Agent:
         if "\n" in command:
             raise InfraError(f"dom0's agent takes one line: {command!r}")
         with self._lock:
-            what = f"dom0: {command.split(' | ')[-1]}"
+            what = f"dom0: {command.rpartition(' && ')[2]}"
             deadline.check(what)
             try:
                 self._socket.sendall(command.encode() + b"\n")

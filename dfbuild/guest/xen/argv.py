@@ -16,15 +16,18 @@ _SPARE = 128
 _STEP = 256
 # dom0's PV kernel dies with SMAP at its first return to user mode; PVH and HVM guests need SVM, which TCG has.
 _CPU = "max,+svm,-smap"
-_XEN = f"console=com1 com1=115200,8n1 dom0_mem={DOM0_MEMORY}M,max:{DOM0_MEMORY}M loglvl=info guest_loglvl=all"
+_XEN = (
+    f"console=com1 com1=115200,8n1 conring_size=64k dom0_mem={DOM0_MEMORY}M,max:{DOM0_MEMORY}M "
+    "loglvl=info guest_loglvl=all"
+)
 _DOM0 = "console=hvc0 ipv6.disable=1 loglevel=5 panic=1"
 
 PORTS = ("agent", "console", "events")
 """Serial ports of dom0, each a socket that QEMU inherits."""
 LOG = "xen.log"
 """What Xen and dom0's kernel print, in the guest's directory."""
-KERNEL_ADDRESS, INITRD_ADDRESS = 100, 101
-"""SCSI addresses in dom0 of the domain's kernel and initrd; disk n has address n."""
+KERNEL_ADDRESS, INITRD_ADDRESS, BOOT_ADDRESS = 100, 101, 102
+"""SCSI addresses in dom0 of the domain's kernel, initrd and boot disk; disk n has address n."""
 
 
 def host_memory(guest: int) -> int:
@@ -44,9 +47,16 @@ def links(spec: GuestSpec) -> Mapping[Path, Path]:
     return {spec.directory / "dom0": xen.kernel, spec.directory / "dom0.initrd": xen.initrd}
 
 
+def boots_from_disk(spec: GuestSpec) -> bool:
+    """Whether the kernel of `spec` comes to the domain by a boot disk (`bootdisk.py`)."""
+    return spec.shape.hypervisor == "xen-hvm" and spec.media.kernel is not None
+
+
 def files(spec: GuestSpec) -> Mapping[int, tuple[str, Path]]:
-    """SCSI address ▸ name and file of what dom0 gets beside disks."""
+    """SCSI address ▸ name and file of what dom0 gets beside disks: `boot`, or `kernel` and `initrd`."""
     media = spec.media
+    if boots_from_disk(spec):
+        return {BOOT_ADDRESS: ("boot", spec.directory / "boot.img")}
     given = {KERNEL_ADDRESS: ("kernel", media.kernel), INITRD_ADDRESS: ("initrd", media.initrd)}
     return {address: (name, path) for address, (name, path) in given.items() if path is not None}
 
@@ -88,15 +98,17 @@ def host_argv(spec: GuestSpec, ports: Mapping[str, int], *, restored: bool) -> l
     for number, disk in enumerate(spec.media.disks):
         line += ["-blockdev", option(overlay_node(disk, paths.overlay(number), f"disk{number}"))]
     for name, path in files(spec).values():
-        line += ["-blockdev", option({"driver": "raw", "node-name": name, "read-only": True, **_file(path)})]
+        read_only = path.parent != spec.directory
+        node: Options = {"driver": "raw", "node-name": name, "read-only": read_only, "file": _file(path, read_only)}
+        line += ["-blockdev", option(node)]
     line += ["-kernel", str(xen.xen), "-append", _XEN, "-initrd", f"{first} {_DOM0},{second}"]
     if restored:
         line += ["-incoming", "defer"]
     return [*line, *spec.extra]
 
 
-def _file(path: Path) -> Options:
-    return {"file": {"driver": "file", "filename": path, "read-only": True}}
+def _file(path: Path, read_only: bool) -> Options:
+    return {"driver": "file", "filename": path, "read-only": read_only}
 
 
 def _nics(spec: GuestSpec, paths: Paths) -> list[str]:

@@ -10,6 +10,7 @@ from dfbuild.errors import UsageError
 from dfbuild.guest.argv import mac
 from dfbuild.guest.models import unknown
 from dfbuild.guest.protocol import GuestSpec
+from dfbuild.guest.xen.argv import BOOT_ADDRESS, INITRD_ADDRESS, KERNEL_ADDRESS, files
 from dfbuild.image import templates
 from dfbuild.model import Shape
 
@@ -24,10 +25,10 @@ class Kind:
     nics: Mapping[str, str] = field(default_factory=dict)
     """NIC model ▸ xl's `model=`, empty for Xen's own."""
     consoles: Mapping[str, str] = field(default_factory=dict)
-    """Console ▸ what `xenconsole --type` calls it."""
+    """Console ▸ where xenstore has its terminal, below the domain's own directory."""
 
 
-_PARAVIRTUAL = {"disks": {"xen-blk": "xvd"}, "nics": {"xen-net": ""}, "consoles": {"xen": "pv"}}
+_PARAVIRTUAL = {"disks": {"xen-blk": "xvd"}, "nics": {"xen-net": ""}, "consoles": {"xen": "console"}}
 
 KINDS: Mapping[str, Kind] = {
     "xen-pv": Kind("pv", **_PARAVIRTUAL),
@@ -36,7 +37,7 @@ KINDS: Mapping[str, Kind] = {
         "hvm",
         disks={"xen-blk": "xvd", "ahci": "hd", "ide": "hd"},
         nics={"xen-net": "", "e1000": "e1000", "rtl8139": "rtl8139"},
-        consoles={"xen": "pv", "serial": "serial"},
+        consoles={"xen": "console", "serial": "serial/0"},
     ),
 }
 """`Shape.hypervisor` ▸ what guests of that kind can have."""
@@ -44,6 +45,8 @@ KINDS: Mapping[str, Kind] = {
 # xl.cfg(5) has no way to write these inside a string.
 _UNQUOTABLE = re.compile(r'["\\\x00-\x1f\x7f-\x9f]')
 _DISKS = "abcd"
+_MOST_DISKS = 3
+"""One of four emulated ones may be the boot disk."""
 BRIDGES = {"mgmt": "xenbr0", "wire": "xenbr1"}
 
 
@@ -67,15 +70,15 @@ def kind(shape: Shape) -> Kind:
 
 
 def console(shape: Shape) -> str:
-    """The type of the domain's console as `xenconsole --type` takes it."""
+    """Where xenstore has the terminal of the domain's console."""
     return kind(shape).consoles[shape.console]
 
 
 def configuration(spec: GuestSpec) -> str:
     """The configuration of the domain that `spec` describes, for `xl create`; see xl.cfg(5).
 
-    Disk n is `/run/disk.n` in dom0, kernel and initrd are `/run/kernel` and `/run/initrd`. Raises `UsageError` for
-    models that this kind of guest cannot have, and for words that xl's configuration has no way to say.
+    In dom0 a disk is `/run/disk.` and its SCSI address; kernel and initrd are `/run/kernel` and `/run/initrd`.
+    Raises `UsageError` for models that this kind of guest cannot have, and for words that its strings cannot say.
     """
     import jinja2
 
@@ -83,10 +86,16 @@ def configuration(spec: GuestSpec) -> str:
     this = kind(shape)
     if media.kernel is None and this.type != "hvm":
         raise UsageError(f"a {shape.hypervisor} guest boots from a kernel, not from its disks", key="hypervisor")
-    if len(media.disks) > len(_DISKS):
-        raise UsageError(f"{len(media.disks)} disks: a Xen guest carries {len(_DISKS)}", key="disk")
+    if len(media.disks) > _MOST_DISKS:
+        raise UsageError(f"{len(media.disks)} disks: a Xen guest carries {_MOST_DISKS}", key="disk")
     if bad := _UNQUOTABLE.search(media.append):
         raise UsageError(f"a Xen guest's kernel command line cannot have a {bad[0]!r}: {media.append!r}")
+    given = files(spec)
+    letters = iter(_DISKS)
+    disks = [("hd" + next(letters), BOOT_ADDRESS)] if BOOT_ADDRESS in given else []
+    if this.disks[shape.disk] != "hd":
+        letters = iter(_DISKS)
+    disks += [(this.disks[shape.disk] + next(letters), number) for number, _ in enumerate(media.disks)]
     networks = [name for name, wanted in (("mgmt", spec.ssh_port is not None), ("wire", spec.wire)) if wanted]
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, autoescape=False
@@ -97,11 +106,11 @@ def configuration(spec: GuestSpec) -> str:
         memory=shape.memory,
         vcpus=shape.cpus,
         nx=shape.nx,
-        kernel=media.kernel is not None,
-        initrd=media.initrd is not None,
+        kernel=KERNEL_ADDRESS in given,
+        initrd=INITRD_ADDRESS in given,
         append=media.append,
-        disks=[f"{this.disks[shape.disk]}{letter}" for letter, _ in zip(_DISKS, media.disks, strict=False)],
-        hdtype="ahci" if shape.disk == "ahci" else "ide",
+        disks=disks,
+        hdtype="ide" if shape.disk == "ide" else "ahci",
         vifs=[
             {"mac": mac(spec.name, number), "bridge": BRIDGES[network], "model": this.nics[shape.nic]}
             for number, network in enumerate(networks)

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from dfbuild.deadline import Deadline
 from dfbuild.errors import Cancelled, DeadlineExceeded, InfraError
 from dfbuild.guest.accel import Accel
 from dfbuild.guest.protocol import Exit, GuestSpec, State
-from dfbuild.guest.xen.argv import files, plugs
+from dfbuild.guest.xen.argv import BOOT_ADDRESS, boots_from_disk, files, plugs
+from dfbuild.guest.xen.bootdisk import boot_disk
 from dfbuild.guest.xen.domain import configuration, console
 from dfbuild.guest.xen.machine import XenMachine
 
@@ -40,20 +42,35 @@ class XenGuest(XenMachine):
         return (*super().logs(), self.spec.directory / DMESG)
 
     # ── power on ────────────────────────────────────────────────────────────────────────────────────────────────
+    def _open(self, ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> Sequence[int]:
+        if boots_from_disk(self.spec):
+            media = self._media
+            assert media.kernel is not None
+            initrd = media.initrd.read_bytes() if media.initrd is not None else b""
+            image = boot_disk(media.kernel.read_bytes(), initrd, media.append, self.spec.shape.memory)
+            (self.spec.directory / "boot.img").write_bytes(image)
+        return super()._open(ours, theirs)
+
     def _power_on(self, qmp: Qmp, deadline: Deadline) -> None:
         super()._power_on(qmp, deadline)
         for device in plugs(self.spec):
             qmp.execute("device_add", deadline, **device)
-        for address, (name, _) in files(self.spec).items():
-            self._agent.run(f"domain disk {address} && dd bs=1M if=/run/disk.{address} of=/run/{name}", deadline)
-        for number, _ in enumerate(self.spec.media.disks):
-            self._agent.run(f"domain disk {number}", deadline)
         text = base64.b64encode(self._configuration.encode()).decode()
-        self._agent.run(f"echo {text} | base64 -d >/run/domain.cfg", deadline)
-        # A restored host believes that it is still the time of its state.
-        self._agent.run(f"date -us @{int(time.time())}", deadline)
+        commands = [
+            # A restored host believes that it is still the time of its state.
+            f"date -us @{int(time.time())}",
+            *(f"domain disk {number}" for number, _ in enumerate(self.spec.media.disks)),
+            *(f"domain disk {address}" for address in files(self.spec)),
+            *(
+                f"dd bs=1M if=/run/disk.{address} of=/run/{name}"
+                for address, (name, _) in files(self.spec).items()
+                if address != BOOT_ADDRESS
+            ),
+            f"echo {text} | base64 -d >/run/domain.cfg",
+            f"domain create {self._console}",
+        ]
         threading.Thread(target=self._watch, args=(qmp, self._events), name="xen-events", daemon=True).start()
-        self._agent.run(f"domain create {self._console}", deadline)
+        self._agent.run(" && ".join(commands), deadline)
 
     def _watch(self, qmp: Qmp, events: socket.socket) -> None:
         """End QEMU when the domain has ended by itself. A crash is told on its console, and it is kept."""

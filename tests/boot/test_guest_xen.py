@@ -1,0 +1,193 @@
+"""Guests under Xen: PV, PVH and HVM to their login prompts, how they end, and what is left of those that crash."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from dfbuild.build.recipe import Artefact
+from dfbuild.build.store import ArtefactStore, build_all
+from dfbuild.build.targets import target
+from dfbuild.config.shapes import Shapes
+from dfbuild.deadline import Deadline
+from dfbuild.errors import GuestCrashed, InfraError
+from dfbuild.guest import create
+from dfbuild.guest.accel import Accel
+from dfbuild.guest.protocol import Guest, GuestSpec, State
+from dfbuild.guest.xen.argv import LOG
+from dfbuild.guest.xen.guest import DMESG
+from dfbuild.matrix import xen
+from dfbuild.model import Cell, Media, Variant
+from dfbuild.releases import load
+from dfbuild.releases.schema import ShapeFields
+from dfbuild.session import boot
+from dfbuild.shell import open_shell
+from dfbuild.workspace import Workspace, runtime_directory
+
+pytestmark = [pytest.mark.boot, pytest.mark.timeout(900)]
+
+RELEASE = load("reference")
+SHAPES = Shapes(RELEASE.shape, ShapeFields(), {})
+
+
+def minutes(count: float) -> Deadline:
+    return Deadline.after(count * 60)
+
+
+def cell(kind: str, **more: object) -> Cell:
+    return Cell(Variant("reference", "gcc-12", "on", "smp"), replace(SHAPES.compose(kind), **more))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def host(workspace: Workspace) -> Artefact:
+    """The state of a Xen host that is up."""
+    recipe = xen.host(SHAPES.compose("xen-pv"), workspace)
+    assert recipe is not None
+    return build_all(recipe, ArtefactStore(workspace), minutes(10), print)
+
+
+@dataclass
+class Maker:
+    """Makes guests, and ends them."""
+
+    image: Artefact
+    workspace: Workspace
+    made: list[Guest]
+
+    def media(self, wanted: Cell) -> Media:
+        return xen.media(target(RELEASE), RELEASE, wanted, self.image, self.workspace)
+
+    def guest(self, wanted: Cell, *words: str) -> Guest:
+        media = self.media(wanted)
+        media = replace(media, append=" ".join([media.append, *words]))
+        self.made.append(create(GuestSpec(wanted.id, wanted.shape, media, runtime_directory("t")), Accel("tcg")))
+        return self.made[-1]
+
+
+@pytest.fixture
+def maker(host: Artefact, reference_image: Artefact, workspace: Workspace) -> Iterator[Maker]:
+    maker = Maker(reference_image, workspace, [])
+    yield maker
+    for guest in maker.made:
+        guest.stop(minutes(1))
+        shutil.rmtree(guest.spec.directory)
+
+
+ARP_REQUEST = (
+    b"\xff" * 6 + bytes.fromhex("02 00 00 00 00 99 0806 0001 0800 06 04 0001 02 00 00 00 00 99")
+    + bytes([10, 9, 0, 2]) + bytes(6) + bytes([10, 9, 0, 1])
+)  # fmt: skip
+
+
+def arp_reply(wire: socket.socket) -> bytes:
+    """The next ARP reply on the wire."""
+    deadline = minutes(1)
+    while True:
+        deadline.select(wire.fileno(), what="an ARP reply")
+        frame = wire.recv(2048)
+        if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\x00\x02":
+            return frame
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "says"),
+    [
+        ("xen-pv", {"sockets": 2, "nx": False}, "Xen PV"),
+        ("xen-pvh", {"sockets": 2}, "Xen HVM"),
+        ("xen-hvm", {}, "Xen HVM"),
+    ],
+)
+def test_it_boots_and_is_reached_every_way(
+    maker: Maker, tmp_path: Path, kind: str, more: dict[str, object], says: str
+) -> None:
+    wanted = cell(kind, **more)
+    guest = maker.guest(wanted)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as wire:
+        wire.bind(str(guest.wire_ends().peer))
+        with boot(guest, RELEASE, wanted, tmp_path, minutes(8)) as session:
+            assert [reached.stage for reached in session.stages] == ["kernel", "login"]
+            assert guest.accel == "tcg"
+            ssh = open_shell(session, RELEASE, "ssh", minutes(2))
+            seen = ssh.run("dmesg | grep 'Hypervisor detected'; grep -c ^processor /proc/cpuinfo", minutes(1)).text
+            assert says in seen and seen.split()[-1] == str(wanted.shape.cpus)
+            flags = ssh.run("grep -cw nx /proc/cpuinfo", minutes(1)).text.strip()
+            assert (flags != "0") == wanted.shape.nx
+            ssh.run("ip addr add 10.9.0.1/24 dev eth1 && ip link set eth1 up", minutes(1))
+            ssh.close()
+            wire.sendto(ARP_REQUEST, str(guest.wire_ends().guest))
+            assert arp_reply(wire)[28:32] == bytes([10, 9, 0, 1])
+            serial = open_shell(session, RELEASE, "serial", minutes(2))
+            assert serial.run("echo over the console", minutes(1)).text == "over the console\n"
+            guest.pause(minutes(1))
+            assert guest.state is State.PAUSED
+            diagnosis = guest.diagnose(minutes(1))
+            assert "paused" in diagnosis and f"CPU#{wanted.shape.cpus - 1}" in diagnosis and "rip:" in diagnosis
+            guest.resume(minutes(1))
+            assert serial.run("echo again", minutes(1)).text == "again\n"
+    messages = (guest.spec.directory / DMESG).read_text()
+    assert "Xen version 4.17" in messages and "guest" in messages
+    assert "Xen version 4.17" in (guest.spec.directory / LOG).read_text()
+
+
+def test_a_panic_is_told_with_what_its_cpus_were_doing(maker: Maker, tmp_path: Path) -> None:
+    wanted = cell("xen-pv")
+    guest = maker.guest(wanted, "dfbuild.fault=panic")
+    with pytest.raises(GuestCrashed) as caught:
+        boot(guest, RELEASE, wanted, tmp_path, minutes(5))
+    assert caught.value.report.title.startswith("panic: ")
+
+
+def test_a_domain_that_ends_ends_its_guest_and_one_that_crashes_is_kept(maker: Maker) -> None:
+    guest = maker.guest(cell("xen-pv"))
+    with guest.start(minutes(2)) as console:
+        read_until(console, b"login: ")
+        console.sendall(b"root\n")
+        read_until(console, b"# ")
+        # A reset from here goes on with the same console.
+        guest.reset(minutes(1))
+        read_until(console, b"Linux version")
+        read_until(console, b"login: ")
+        console.sendall(b"root\n")
+        read_until(console, b"# ")
+        console.sendall(b"echo c > /proc/sysrq-trigger\n")
+        printed = read_until(console, b"xen: domain 2 crashed")
+        assert b"Kernel panic - not syncing: sysrq triggered crash" in printed
+        context = read_until(console, b"Call Trace:")
+        assert b"CPU#0" in context and b"rip: " in context
+        assert "shut down" in guest.diagnose(minutes(1))
+        guest.reset(minutes(1))
+        read_until(console, b"login: ")
+        guest.power_button(minutes(1))
+        end = guest.wait(minutes(1))
+    assert (end.status, end.rung, end.cause) == (0, "guest", "guest-shutdown")
+
+
+def test_a_hypervisor_that_crashes_is_our_own_failure(maker: Maker, tmp_path: Path) -> None:
+    """Without its initramfs dom0 panics, and Xen with it."""
+    wanted = cell("xen-pv")
+    media = maker.media(wanted)
+    assert media.xen is not None
+    empty = tmp_path / "initrd"
+    empty.write_bytes(bytes(512))
+    media = replace(media, xen=replace(media.xen, state=None, log=None, initrd=empty))
+    guest = create(GuestSpec("broken", wanted.shape, media, runtime_directory("t")), Accel("tcg"))
+    maker.made.append(guest)
+    with pytest.raises(InfraError, match="Dom0 crashed"):
+        guest.start(minutes(3))
+
+
+def read_until(console: socket.socket, text: bytes) -> bytes:
+    """Everything up to the read that brought `text`."""
+    deadline = minutes(4)
+    seen = b""
+    while text not in seen:
+        deadline.select(console.fileno(), what=f"{text!r} after {seen[-200:]!r}")
+        received = console.recv(65536)
+        assert received, f"the console ended after {seen[-200:]!r}"
+        seen += received
+    return seen
