@@ -157,7 +157,7 @@ def test_a_domain_that_ends_ends_its_guest_and_one_that_crashes_is_kept(maker: M
         console.sendall(b"echo c > /proc/sysrq-trigger\n")
         printed = read_until(console, b"xen: domain 2 crashed")
         assert b"Kernel panic - not syncing: sysrq triggered crash" in printed
-        context = read_until(console, b"Call Trace:")
+        context = read_until(console, b"Call Trace:", printed)
         assert b"CPU#0" in context and b"rip: " in context
         assert "shut down" in guest.diagnose(minutes(1))
         guest.reset(minutes(1))
@@ -181,10 +181,9 @@ def test_a_hypervisor_that_crashes_is_our_own_failure(maker: Maker, tmp_path: Pa
         guest.start(minutes(3))
 
 
-def read_until(console: socket.socket, text: bytes) -> bytes:
-    """Everything up to the read that brought `text`."""
+def read_until(console: socket.socket, text: bytes, seen: bytes = b"") -> bytes:
+    """`seen` and everything up to the read that brought `text`."""
     deadline = minutes(4)
-    seen = b""
     while text not in seen:
         deadline.select(console.fileno(), what=f"{text!r} after {seen[-200:]!r}")
         received = console.recv(65536)

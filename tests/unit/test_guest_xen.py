@@ -76,7 +76,7 @@ def test_a_domain_has_what_its_shape_says(
     assert vifs == [f"mac={mac('g', n)},bridge={bridge},type=vif" for n, bridge in enumerate(bridges)]
     boot = ["format=raw,vdev=hda,access=rw,target=/run/disk.102"] if hvm else []
     assert said["disk"] == boot + [
-        f"format=raw,vdev=xvd{'abcd'[n]},access=rw,target=/run/disk.{n}" for n in range(disks)
+        f"format=raw,vdev=xvd{'abcd'[n + hvm]},access=rw,target=/run/disk.{n}" for n in range(disks)
     ]
     assert (said["on_poweroff"], said["on_reboot"], said["on_crash"]) == ("preserve",) * 3
 

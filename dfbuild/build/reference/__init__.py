@@ -64,9 +64,12 @@ class Target:
         build = data.of(release)
         keys = identity.ensure(workspace, _NAME)
         hvm = cell.shape.hypervisor == "xen-hvm"
+        root = build.disks[cell.shape.disk]
+        if hvm:  # the first disk is the one that it boots from
+            root = f"{root.removesuffix('a')}b"
         append = [
             f"console={build.consoles[cell.shape.console]}",
-            f"root={build.disks[cell.shape.disk]}",
+            f"root={root}",
             build.append,
             release.kernels[cell.variant.kernel].append,
         ]

@@ -91,10 +91,9 @@ def configuration(spec: GuestSpec) -> str:
     if bad := _UNQUOTABLE.search(media.append):
         raise UsageError(f"a Xen guest's kernel command line cannot have a {bad[0]!r}: {media.append!r}")
     given = files(spec)
+    # hda and xvda are one disk: what follows the boot disk is b, however it is attached.
     letters = iter(_DISKS)
     disks = [("hd" + next(letters), BOOT_ADDRESS)] if BOOT_ADDRESS in given else []
-    if this.disks[shape.disk] != "hd":
-        letters = iter(_DISKS)
     disks += [(this.disks[shape.disk] + next(letters), number) for number, _ in enumerate(media.disks)]
     networks = [name for name, wanted in (("mgmt", spec.ssh_port is not None), ("wire", spec.wire)) if wanted]
     environment = jinja2.Environment(
