@@ -119,6 +119,8 @@ class Console(Strict):
     """Seconds without a byte while booting after which the guest counts as hung; scaled like deadlines."""
     emulation_factor: Annotated[float, Field(gt=0)] = 4.0
     """What deadlines are multiplied by where the CPU is emulated (TCG)."""
+    xen_factor: Annotated[float, Field(ge=1)] = 3.0
+    """And by how much again for a guest of Xen, whose hypervisor is emulated with it."""
 
 
 class SerialShell(Strict):

@@ -48,6 +48,7 @@ def boot(
     console = None
     try:
         factor = _overcommit(cell.shape) * (release.console.emulation_factor if guest.accel == "tcg" else 1.0)
+        factor *= release.console.xen_factor if guest.spec.shape.on_xen else 1.0
         tracker = BootTracker(
             release.console.stages, silence=release.console.silence, power_on=power_on, factor=factor
         )
