@@ -1,9 +1,12 @@
-"""Guests under Xen: PV, PVH and HVM to their login prompts, how they end, and what is left of those that crash."""
+"""Guests under Xen: to their login prompts, how they end, what is left of a crash, and cells of all kinds."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +28,7 @@ from dfbuild.matrix import xen
 from dfbuild.model import Cell, Media, Variant
 from dfbuild.releases import load
 from dfbuild.releases.schema import ShapeFields
+from dfbuild.results.directory import cell_directory
 from dfbuild.session import boot
 from dfbuild.shell import open_shell
 from dfbuild.workspace import Workspace, runtime_directory
@@ -99,7 +103,6 @@ def arp_reply(wire: socket.socket) -> bytes:
     [
         ("xen-pv", {"sockets": 2, "nx": False}, "Xen PV"),
         ("xen-pvh", {"sockets": 2}, "Xen HVM"),
-        ("xen-hvm", {}, "Xen HVM"),
     ],
 )
 def test_it_boots_and_is_reached_every_way(
@@ -179,6 +182,27 @@ def test_a_hypervisor_that_crashes_is_our_own_failure(maker: Maker, tmp_path: Pa
     maker.made.append(guest)
     with pytest.raises(InfraError, match="Dom0 crashed"):
         guest.start(minutes(3))
+
+
+def test_cells_of_every_kind_pass(workspace: Workspace, host: Artefact) -> None:
+    """The whole way, as `dfbuild matrix` goes it, with a suite that says what the CPU is."""
+    config = Path(__file__).parents[2] / "configs" / "xen.toml"
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "dfbuild", "matrix", str(config), "--work", str(workspace.root), "--json",
+            "--filter", "shape=xen-pv,xen-pvh,xen-hvm", "--check", "security/*", "--guests", "1",
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    run = json.loads(done.stdout)["run"]
+    assert [cell["verdict"] for cell in run["cells"]] == ["PASS"] * 3
+    for found in run["cells"]:
+        checks = {check["check"]: check["outcome"] for check in found["checks"]}
+        assert checks["security/nx-stack"] == "pass"
+        logs = cell_directory(workspace, run["id"], found["id"])
+        assert "Xen version 4.17" in (logs / LOG).read_text()
+        assert (logs / DMESG).exists()
 
 
 def read_until(console: socket.socket, text: bytes, seen: bytes = b"") -> bytes:

@@ -27,7 +27,7 @@ DMESG = "xl-dmesg.txt"
 _CAUSES = {"poweroff": "guest-shutdown", "reboot": "guest-reset"}
 _FAREWELL_SECONDS = 10.0
 _PATIENCE = 4.0
-"""What a `stop` must have left, in units of seconds, to ask dom0 for Xen's messages first."""
+"""Seconds that a `stop` must have left to ask dom0 for Xen's messages first."""
 
 
 class XenGuest(XenMachine):
