@@ -18,7 +18,7 @@ from dfbuild.workspace import atomic_write
 
 MANIFEST = "guest.json"
 CONSOLE_LOG = "console.log"
-END_SECONDS = 15.0
+END_SECONDS = 30.0
 """How long the end of a guest may take where nobody says otherwise."""
 
 

@@ -23,7 +23,7 @@ from dfbuild.guest import create
 from dfbuild.guest.accel import Accel
 from dfbuild.guest.protocol import Guest, GuestSpec, State
 from dfbuild.guest.xen.argv import LOG
-from dfbuild.guest.xen.guest import DMESG
+from dfbuild.guest.xen.guest import CONTEXTS, DMESG
 from dfbuild.matrix import xen
 from dfbuild.model import Cell, Media, Variant
 from dfbuild.releases import load
@@ -143,6 +143,8 @@ def test_a_panic_is_told_with_what_its_cpus_were_doing(maker: Maker, tmp_path: P
     with pytest.raises(GuestCrashed) as caught:
         boot(guest, RELEASE, wanted, tmp_path, minutes(5))
     assert caught.value.report.title.startswith("panic: ")
+    contexts = (guest.spec.directory / CONTEXTS).read_text()
+    assert "CPU#0" in contexts and "rip: " in contexts and "Call Trace:" in contexts
 
 
 def test_a_domain_that_ends_ends_its_guest_and_one_that_crashes_is_kept(maker: Maker) -> None:

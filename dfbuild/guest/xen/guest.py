@@ -23,9 +23,11 @@ from dfbuild.guest.xen.machine import XenMachine
 if TYPE_CHECKING:
     from dfbuild.guest.qmp import Qmp
 
-DMESG = "xl-dmesg.txt"
+DMESG, CONTEXTS = "xl-dmesg.txt", "xenctx.txt"
+"""What Xen has to say at the guest's end, and where its vCPUs were then."""
+_FAREWELL = {DMESG: "xl list -v; xl dmesg", CONTEXTS: "domain state; domain contexts guest"}
 _CAUSES = {"poweroff": "guest-shutdown", "reboot": "guest-reset"}
-_FAREWELL_SECONDS = 10.0
+_FAREWELL_SECONDS = 30.0
 _PATIENCE = 4.0
 """Seconds that a `stop` must have left to ask dom0 for Xen's messages first."""
 
@@ -39,7 +41,7 @@ class XenGuest(XenMachine):
         super().__init__(spec, accel)
 
     def logs(self) -> tuple[Path, ...]:
-        return (*super().logs(), self.spec.directory / DMESG)
+        return (*super().logs(), *(self.spec.directory / name for name in _FAREWELL))
 
     # ── power on ────────────────────────────────────────────────────────────────────────────────────────────────
     def _open(self, ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> Sequence[int]:
@@ -110,6 +112,7 @@ class XenGuest(XenMachine):
         if self.state in (State.RUNNING, State.PAUSED) and deadline.remaining() > _PATIENCE:
             with contextlib.suppress(InfraError, DeadlineExceeded, Cancelled):
                 limit = deadline.sooner(min(_FAREWELL_SECONDS, deadline.remaining() / 2))
-                messages = self._agent.run("xl list -v; xl vcpu-list; xl dmesg", limit)
-                (self.spec.directory / DMESG).write_text(messages, encoding="utf-8")
+                for name, command in _FAREWELL.items():
+                    said = self._agent.run(f"({command}); true", limit)
+                    (self.spec.directory / name).write_text(said, encoding="utf-8")
         return super().stop(deadline)
