@@ -168,7 +168,7 @@ def test_a_domain_that_ends_ends_its_guest_and_one_that_crashes_is_kept(maker: M
         guest.reset(minutes(1))
         read_until(console, b"login: ")
         guest.power_button(minutes(1))
-        end = guest.wait(minutes(1))
+        end = guest.wait(minutes(2))
     assert (end.status, end.rung, end.cause) == (0, "guest", "guest-shutdown")
 
 
