@@ -11,7 +11,7 @@ import weakref
 from dfbuild.deadline import Deadline
 from dfbuild.errors import InfraError
 from dfbuild.guest.protocol import Exit, GuestSpec, State, WireEnds
-from dfbuild.model import Media, Shape
+from dfbuild.model import Login, Media, Shape
 from dfbuild.workspace import runtime_directory
 
 
@@ -24,7 +24,9 @@ class FakeGuest:
     def __init__(self, script: bytes = b"", *, name: str = "fake", accel: str = "kvm") -> None:
         directory = runtime_directory("t")
         weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
-        self.spec = GuestSpec(name=name, shape=Shape("up"), media=Media(), directory=directory)
+        self.spec = GuestSpec(
+            name=name, shape=Shape("up"), media=Media(login=Login(host_key="ssh-ed25519 AAAA")), directory=directory
+        )
         self.accel = accel
         self.pid = 4242
         self.script = script
