@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DMESG, CONTEXTS = "xl-dmesg.txt", "xenctx.txt"
 """What Xen has to say at the guest's end, and where its vCPUs were then."""
-_FAREWELL = {DMESG: "xl list -v; xl dmesg", CONTEXTS: "domain state; domain contexts guest"}
+_FAREWELL = {DMESG: "xl list -v; xl dmesg", CONTEXTS: "domain state; domain contexts $(xl domid guest)"}
 _CAUSES = {"poweroff": "guest-shutdown", "reboot": "guest-reset"}
 _FAREWELL_SECONDS = 30.0
 _PATIENCE = 4.0
