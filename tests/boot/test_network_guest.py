@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.boot, pytest.mark.timeout(600)]
 RELEASE = load("reference")
 VARIANT = Variant("reference", "gcc-12", "on", "smp")
 KNOWN = {"network/source-ports-random-same-target"}
-NOT_LINUX = {"network/protocol-threads", "network/partition", "network/partition-stable"}
+NOT_LINUX = {"network/polling", "network/protocol-threads", "network/partition", "network/partition-stable"}
 
 
 def minutes(count: float) -> Deadline:
