@@ -35,7 +35,7 @@ class PlanRun:
         """Run everything to its end. Raises `Cancelled`, and `InfraError` when results can't be recorded."""
         needed = {recipe.id: recipe for cell in self._cells for recipe in self._walk(cell)}
         tasks = [self._step(self._plan.recipes[id]) for id in needed]
-        tasks += [self._guest(rank, cell) for rank, cell in enumerate(self._cells)]
+        tasks += [self._guest(rank, cell, limit.cpus) for rank, cell in enumerate(self._cells)]
         self._job.listener(RunBegan(self._job.run, len(needed), len(self._cells)))
         Scheduler(tasks, limit, self._job.cancel).run()
 
@@ -86,7 +86,7 @@ class PlanRun:
 
     # ── guests ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _guest(self, rank: int, cell: Cell) -> Task:
+    def _guest(self, rank: int, cell: Cell, host_cpus: int) -> Task:
         image = self._plan.images[cell.id]
         steps = tuple(recipe.id for recipe in self._walk(cell))
         memory = host_memory(cell.shape.memory) if cell.shape.on_xen else cell.shape.memory
@@ -96,7 +96,8 @@ class PlanRun:
 
         return Task(
             id=cell.id,
-            cost=Cost(memory=memory + _OVERHEAD_MIB, cpus=0, guests=1, boots=1),
+            # CPUs that wait for one another (IPIs, TLB shoot-downs) lose more than half their speed beside a build.
+            cost=Cost(memory=memory + _OVERHEAD_MIB, cpus=min(cell.shape.cpus, host_cpus), guests=1, boots=1),
             run=run,
             blocked=lambda culprit: self._blocked(cell, steps, culprit),
             needs=frozenset(need.id for need in self._plan.needs(cell)),

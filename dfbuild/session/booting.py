@@ -130,7 +130,8 @@ def _has_ssh(spec: GuestSpec, release: Release) -> bool:
 
 
 def _overcommit(shape: Shape) -> float:
-    return max(1.0, shape.cpus / len(os.sched_getaffinity(0)))
+    # Squared: each vCPU runs so much less, and the others spin meanwhile for its answer to their IPIs.
+    return max(1.0, shape.cpus / len(os.sched_getaffinity(0))) ** 2
 
 
 def _manifest(guest: Guest, cell: Cell, release: Release, console: ConsoleReader, deadline: Deadline) -> Manifest:

@@ -31,7 +31,7 @@ class Manifest:
     wire: WireEnds | None
     accel: str
     overcommit: float
-    """The guest's CPUs for every CPU of the host that it may use, at least 1: so much slower it may be."""
+    """How many times slower the guest may be for want of host CPUs: 1 where each of its CPUs has one."""
     command: tuple[str, ...]
     """The hypervisor's command line."""
 

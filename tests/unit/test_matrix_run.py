@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from dfbuild.matrix.events import Event, StepEnded
 from dfbuild.matrix.job import Job
 from dfbuild.matrix.plan import plan
 from dfbuild.matrix.run import PlanRun
-from dfbuild.matrix.schedule import Cost
+from dfbuild.matrix.schedule import Cost, Scheduler, Task
 from dfbuild.model import Cell, Media, Refusal, Shape, StepKind, Variant, Verdict
 from dfbuild.releases import Release, load
 from dfbuild.results.records import RunInfo, RunRecord
@@ -144,3 +144,20 @@ def test_the_target_can_refuse(tmp_path: Path, guests: list[str]) -> None:
     record, _ = go(Workspace(tmp_path), Target(), [cell("cfront", "up"), cell("gcc-12", "up")])
     assert [r.reason for r in record.refusals] == ["no such toolchain"]
     assert len(record.cells) == 1
+
+
+def test_a_guest_takes_as_many_of_the_hosts_cpus_as_it_has_and_no_more_than_there_are(
+    tmp_path: Path, guests: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs: dict[str, int] = {}
+
+    class Recorder(Scheduler):
+        def __init__(self, tasks: Sequence[Task], limit: Cost, cancel: Cancel) -> None:
+            costs.update({task.id: task.cost.cpus for task in tasks if task.cost.guests})
+            super().__init__(tasks, limit, cancel)
+
+    monkeypatch.setattr(run_module, "Scheduler", Recorder)
+    cells = [Cell(Variant("reference", "gcc-12", "on", "smp"), Shape(f"smp{n}", sockets=n)) for n in (1, 2, 4)]
+    go(Workspace(tmp_path), Target(), cells)
+    assert [costs[one.id] for one in cells] == [1, 2, LIMIT.cpus]
+    assert len(guests) == 3

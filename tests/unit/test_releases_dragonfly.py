@@ -11,7 +11,7 @@ from dfbuild import filter, releases
 from dfbuild.config.shapes import hardware
 from dfbuild.console.monitor import Monitor
 from dfbuild.console.stages import BootTracker
-from dfbuild.model import Cell, Expectation, Shape, Variant
+from dfbuild.model import Cell, Expectation, Shape, Variant, Verdict
 from dfbuild.releases import Release
 from dfbuild.suites.attached import check_id
 from dfbuild.suites.expect import expectation
@@ -72,6 +72,17 @@ def test_recorded_consoles(release: Release, log: str) -> None:
     monitor = Monitor(release.console.crashes)
     crash = monitor.feed(data, 0) or monitor.settle()
     assert (crash and crash.title) == LOGS[log]
+
+
+def test_a_timer_that_the_host_was_too_busy_for_is_not_the_kernels_fault(release: Release) -> None:
+    console = (
+        b"APIC_IO: Testing 8254 interrupt delivery\r\n"
+        b"APIC_IO: Broken MP table detected: 8254 is not connected to IOAPIC #0 intpin 2\r\n"
+        b"APIC_IO: routing 8254 via 8259 and IOAPIC #0 intpin 0\r\n"
+    )
+    monitor = Monitor(release.console.crashes)
+    crash = monitor.feed(console, 0) or monitor.settle()
+    assert crash and crash.verdict is Verdict.INFRA and "too busy" in crash.title
 
 
 @pytest.mark.parametrize("log", ["1.2-i386-disk-login.log", "1.2-i386-smp4-disk-login.log"])
