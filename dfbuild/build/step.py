@@ -18,6 +18,12 @@ from dfbuild.sandbox import Sandbox
 _LINE = 4096
 """How much of a line that does not end is kept."""
 
+# A guest's CPUs can't wait, a build can. Where sessions are scheduled as groups (sched(7), autogroup) niceness counts
+# within one only, and the group has its own.
+_YIELDING = (
+    "/bin/sh", "-c", '{ echo 10 >/proc/self/autogroup; } 2>/dev/null; exec /usr/bin/nice -n 10 "$@"', "build",
+)  # fmt: skip
+
 
 def component_log(kitchen: Kitchen, component: str) -> Path:
     """The log of one component of the step, beside the step's own."""
@@ -31,7 +37,7 @@ def run(
     component: str,
     banner: re.Pattern[bytes] | None = None,
 ) -> None:
-    """Run `argv` in `sandbox`; the command line and all it prints go to the component's log.
+    """Run `argv` in `sandbox`, behind guests; the command line and all it prints go to the component's log.
 
     Of every line that `banner` matches at its beginning, the first group is said as progress. Raises `BuildFailed`
     with the last lines for a status other than 0, `DeadlineExceeded` and `Cancelled`.
@@ -40,10 +46,11 @@ def run(
     words = [str(word) for word in argv]
     with log.open("a", encoding="utf-8") as file:
         file.write(f"$ {' '.join(words)}\n")
+    line = sandbox.argv([*_YIELDING, *words])
     if banner is None:
-        status = process.run(sandbox.argv(words), kitchen.deadline, log=log).status
+        status = process.run(line, kitchen.deadline, log=log).status
     else:
-        status = _watched(kitchen, sandbox.argv(words), log, banner)
+        status = _watched(kitchen, line, log, banner)
     if status != 0:
         raise BuildFailed(
             f"{component}: {words[0]} ended with status {status}", component=component, log=log, tail=tail(log)
