@@ -18,8 +18,8 @@ from dfbuild.sandbox import Sandbox
 _LINE = 4096
 """How much of a line that does not end is kept."""
 
-# A guest's CPUs can't wait, a build can. Where sessions are scheduled as groups (sched(7), autogroup) niceness counts
-# within one only, and the group has its own.
+# A guest's CPUs can't wait, a build can. Where sessions are scheduled as groups (sched(7), autogroup) niceness
+# counts within one only, and the group has its own.
 _YIELDING = (
     "/bin/sh", "-c", '{ echo 10 >/proc/self/autogroup; } 2>/dev/null; exec /usr/bin/nice -n 10 "$@"', "build",
 )  # fmt: skip

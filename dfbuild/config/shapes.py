@@ -59,9 +59,12 @@ class Shapes:
         if name not in self.own and name not in library:
             raise KeyError(name)
         layers = [self.release, self.common, library.get(name), self.own.get(name)]
-        fields: dict[str, object] = {}
+        fields: dict[str, object] = {"hypervisor": Shape(name).hypervisor}
         for layer in layers:
-            fields |= layer.given() if layer is not None else {}
+            given = layer.given() if layer is not None else {}
+            if given.get("hypervisor", fields["hypervisor"]) != fields["hypervisor"]:
+                fields.pop("cpu", None)  # the models of one hypervisor are not another's
+            fields |= given
         return Shape(name, **fields)  # type: ignore[arg-type]
 
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from dfbuild import releases, toml
 from dfbuild.config import Limits, Matrix, load, schema
-from dfbuild.config.shapes import hardware, objections
+from dfbuild.config.shapes import Shapes, hardware, objections
 from dfbuild.errors import UsageError
 from dfbuild.guest import models
 from dfbuild.guest.xen import domain
 from dfbuild.model import Shape
+from dfbuild.releases.schema import ShapeFields
 from dfbuild.toml import InvalidFile
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -105,6 +106,21 @@ def test_layers_of_a_shape(tmp_path: Path) -> None:
     assert up == Shape("up", memory=333, machine=machine)
     assert off == Shape("nx-off", memory=333, nx=False, machine=machine)
     assert smp2 == Shape("smp2", memory=444, sockets=2, machine=machine)
+
+
+def test_a_cpu_model_does_not_go_with_a_shape_to_another_hypervisor() -> None:
+    release = releases.load("1.2").shape
+    assert release.cpu
+    own = {
+        "xen": ShapeFields(hypervisor="xen-hvm", disk="ide"),
+        "other": ShapeFields(hypervisor="xen-hvm", disk="ide", cpu="Haswell"),
+        "bare": ShapeFields(hypervisor="qemu"),
+    }
+    shapes = Shapes(release, ShapeFields(), own)
+    assert shapes.compose("xen").cpu == ""
+    assert objections(shapes.compose("xen")) == []
+    assert shapes.compose("other").cpu == "Haswell"
+    assert shapes.compose("bare").cpu == release.cpu
 
 
 def test_the_common_shapes_can_be() -> None:
