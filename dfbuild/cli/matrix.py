@@ -40,6 +40,7 @@ from dfbuild.model import Cell
 from dfbuild.results.records import RunInfo, RunStatus
 from dfbuild.results.store import Store
 from dfbuild.source import Tree
+from dfbuild.suites.names import require_match
 from dfbuild.workspace import Workspace
 
 _PROBE_SECONDS = 60.0
@@ -89,6 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
 def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
     """Load the file, expand it, take the cells asked for, and plan them."""
     matrix = load(Path(arguments.config))
+    if arguments.check:
+        require_match(arguments.check)
     expansion = narrow(select(expand(matrix), arguments.filter), arguments.cell)
     in_guests = machine if arguments.build == "native" else None
     builder = target(matrix.release, lambda: _trees(arguments, matrix, workspace), in_guests)
