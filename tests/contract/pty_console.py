@@ -75,8 +75,9 @@ class PtyConsole:
             "TERM": "vt100",
             "SHELL_UNDER_TEST": " ".join(shell),
         }
+        # Whoever runs the tests may ignore interrupts (nohup, a job in the background); init(8) does not.
         self._process = subprocess.Popen(
-            ["setsid", "-c", "-w", "sh", "-c", GETTY],
+            ["env", "--default-signal=INT,QUIT", "setsid", "-c", "-w", "sh", "-c", GETTY],
             stdin=slave, stdout=slave, stderr=slave, env=environment, cwd=home,
         )  # fmt: skip
         os.close(slave)

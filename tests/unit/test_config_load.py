@@ -112,8 +112,8 @@ def test_a_cpu_model_does_not_go_with_a_shape_to_another_hypervisor() -> None:
     release = releases.load("1.2").shape
     assert release.cpu
     own = {
-        "xen": ShapeFields(hypervisor="xen-hvm", disk="ide"),
-        "other": ShapeFields(hypervisor="xen-hvm", disk="ide", cpu="Haswell"),
+        "xen": ShapeFields(hypervisor="xen-hvm"),
+        "other": ShapeFields(hypervisor="xen-hvm", cpu="Haswell"),
         "bare": ShapeFields(hypervisor="qemu"),
     }
     shapes = Shapes(release, ShapeFields(), own)

@@ -86,12 +86,14 @@ def test_only_what_has_its_own_clock_is_given_it() -> None:
     assert read(configuration(spec("xen-pvh")))["tsc_mode"] == "native"
 
 
-def test_an_hvm_guest_has_emulated_devices_and_boots_from_its_disk() -> None:
-    it = spec("xen-hvm", replace(MEDIA, kernel=None, initrd=None), disk="ahci", nic="e1000", console="serial")
+@pytest.mark.parametrize(("disk", "vdev"), [("ahci", "hda"), ("ide", "hda"), ("lsi53c895a", "sda")])
+def test_an_hvm_guest_has_emulated_devices_and_boots_from_its_disk(disk: str, vdev: str) -> None:
+    it = spec("xen-hvm", replace(MEDIA, kernel=None, initrd=None), disk=disk, nic="e1000", console="serial")
     said = read(configuration(it))
     assert "kernel" not in said and "cmdline" not in said
-    assert said["disk"] == ["format=raw,vdev=hda,access=rw,target=/run/disk.0"]
-    assert (said["hdtype"], said["serial"], console(it.shape)) == ("ahci", "pty", "serial/0")
+    assert said["disk"] == [f"format=raw,vdev={vdev},access=rw,target=/run/disk.0"]
+    assert said["hdtype"] == ("ide" if disk == "ide" else "ahci")
+    assert (said["serial"], console(it.shape)) == ("pty", "serial/0")
     vifs = said["vif"]
     assert isinstance(vifs, list) and all(vif.endswith(",model=e1000") for vif in vifs)
 

@@ -202,7 +202,7 @@ def refusal(release: Release, attributes: Cell) -> str | None:
         ({"nic": "virtio-net"}, "em0"),
         ({"console": "virtio"}, "console"),
         ({"hypervisor": "xen-pv"}, "port to Xen"),
-        ({"hypervisor": "xen-hvm", "disk": "ide"}, None),
+        ({"hypervisor": "xen-hvm"}, None),
     ],
 )
 def test_machines(release: Release, fields: dict[str, int | str | bool], reason: str | None) -> None:

@@ -35,7 +35,7 @@ KINDS: Mapping[str, Kind] = {
     "xen-pvh": Kind("pvh", **_PARAVIRTUAL),
     "xen-hvm": Kind(
         "hvm",
-        disks={"xen-blk": "xvd", "ahci": "hd", "ide": "hd"},
+        disks={"xen-blk": "xvd", "ahci": "hd", "ide": "hd", "lsi53c895a": "sd"},
         nics={"xen-net": "", "e1000": "e1000", "rtl8139": "rtl8139"},
         consoles={"xen": "console", "serial": "serial/0"},
     ),
