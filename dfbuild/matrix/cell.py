@@ -157,7 +157,7 @@ def _suites(
                 ending.checks.append(result)
                 job.listener(CheckEnded(cell.id, result))
             case EndEvent(gone, True):
-                last = next((c.check for c in ending.checks if c.outcome is Outcome.FAIL), "the suites")
+                last = next((c.check for c in reversed(ending.checks) if c.outcome is Outcome.FAIL), "the suites")
                 ending.hung = f"the guest hangs in {last}: {gone}"
 
     if not cell.suites:

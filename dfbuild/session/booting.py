@@ -47,8 +47,9 @@ def boot(
     power_on = time.monotonic()
     console = None
     try:
-        factor = _overcommit(cell.shape) * (release.console.emulation_factor if guest.accel == "tcg" else 1.0)
-        factor *= release.console.xen_factor if guest.spec.shape.on_xen else 1.0
+        factor = _patience(cell.shape, release) * (
+            release.console.emulation_factor if guest.accel == "tcg" else 1.0
+        )
         tracker = BootTracker(
             release.console.stages, silence=release.console.silence, power_on=power_on, factor=factor
         )
@@ -129,6 +130,10 @@ def _has_ssh(spec: GuestSpec, release: Release) -> bool:
     return spec.ssh_port is not None and release.shell.ssh is not None and bool(spec.media.login.host_key)
 
 
+def _patience(shape: Shape, release: Release) -> float:
+    return _overcommit(shape) * (release.console.xen_factor if shape.on_xen else 1.0)
+
+
 def _overcommit(shape: Shape) -> float:
     # Squared: each vCPU runs so much less, and the others spin meanwhile for its answer to their IPIs.
     return max(1.0, shape.cpus / len(os.sched_getaffinity(0))) ** 2
@@ -148,5 +153,6 @@ def _manifest(guest: Guest, cell: Cell, release: Release, console: ConsoleReader
         wire=guest.wire_ends() if spec.wire else None,
         accel=guest.accel,
         overcommit=_overcommit(spec.shape),
+        patience=_patience(spec.shape, release),
         command=tuple(guest.command()),
     )

@@ -32,6 +32,8 @@ class Manifest:
     accel: str
     overcommit: float
     """How many times slower the guest may be for want of host CPUs: 1 where each of its CPUs has one."""
+    patience: float
+    """How many times longer checks may take than under QEMU alone with CPUs enough: `overcommit` and Xen's part."""
     command: tuple[str, ...]
     """The hypervisor's command line."""
 

@@ -233,7 +233,7 @@ class Attached:
 
     def _answers(self) -> bool:
         """Whether a command still runs on the console: what a check waited for may have been its own fault."""
-        deadline = self.deadline.sooner(_ANSWER, what="an answer")
+        deadline = self.deadline.sooner(_ANSWER * self.session.manifest.patience, what="an answer")
         try:
             self.shells.close()
             return self.shells["serial"].run("true", deadline).status == 0

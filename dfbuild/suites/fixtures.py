@@ -78,11 +78,11 @@ def suites_deadline(attached: Attached) -> Deadline:
 
 @pytest.fixture
 def deadline(request: pytest.FixtureRequest, attached: Attached) -> Deadline:
-    """When this check has to be done; later where the guest's CPUs share those of the host."""
+    """When this check has to be done; later where the guest is slow by its shape (`Manifest.patience`)."""
     marker = request.node.get_closest_marker("check")
     seconds = marker.kwargs.get("seconds", 60.0) if marker else 60.0
     return attached.deadline.sooner(
-        seconds * attached.session.manifest.overcommit, what=request.node.stash[RECORD].check
+        seconds * attached.session.manifest.patience, what=request.node.stash[RECORD].check
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import FakeGuest
@@ -21,6 +24,8 @@ from dfbuild.session.messages import parse_manifest
 KERNEL = b"[    0.000000] Linux version 6.1\r\n"
 LOGIN = b"\r\nreference login: "
 PANIC = b"[    1.345678] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n"
+HOST_CPUS = len(os.sched_getaffinity(0))
+XEN_FACTOR = load("reference").console.xen_factor
 CELL = Cell(Variant("reference", "gcc-12", "on", "smp"), Shape("up"))
 
 
@@ -60,6 +65,24 @@ def test_a_good_boot(guest: FakeGuest, tmp_path: Path) -> None:
     assert guest.state is State.ENDED
     assert not session.manifest_path.exists() and not manifest.control.exists()
     assert (tmp_path / "run" / "console.log").read_bytes() == KERNEL + LOGIN
+
+
+@pytest.mark.parametrize(
+    ("fields", "overcommit", "patience"),
+    [
+        ({}, 1.0, 1.0),
+        ({"sockets": 2 * HOST_CPUS}, 4.0, 4.0),
+        ({"hypervisor": "xen-pv"}, 1.0, XEN_FACTOR),
+        ({"hypervisor": "xen-hvm", "sockets": 3 * HOST_CPUS}, 9.0, 9.0 * XEN_FACTOR),
+    ],
+)
+def test_how_slow_a_guest_may_be(
+    guest: FakeGuest, tmp_path: Path, fields: dict[str, Any], overcommit: float, patience: float
+) -> None:
+    guest.script = KERNEL + LOGIN
+    guest.spec = replace(guest.spec, shape=Shape("x", **fields))
+    with boot(guest, quick(), replace(CELL, shape=guest.spec.shape), tmp_path, soon()) as session:
+        assert (session.manifest.overcommit, session.manifest.patience) == (overcommit, patience)
 
 
 def test_the_transcript_is_whole_after_the_end(guest: FakeGuest, tmp_path: Path) -> None:

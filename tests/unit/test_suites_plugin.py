@@ -100,7 +100,9 @@ class Play:
         shell = PlayedShell(console)
         release = load("reference").model_copy(update={"expect": tuple(self.expect), "commands": self.commands})
         session: Any = SimpleNamespace(
-            console=console, manifest=SimpleNamespace(cell=CELL, wire=None, overcommit=1.0), close=lambda: None
+            console=console,
+            manifest=SimpleNamespace(cell=CELL, wire=None, overcommit=1.0, patience=1.0),
+            close=lambda: None,
         )
         shells = Shells(lambda via, deadline: shell, self.commands.get("mark"))
         attached = Attached(session, release, shells, "ssh", self.deadline, events.append)
