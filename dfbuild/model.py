@@ -74,6 +74,8 @@ class Shape:
     nic: str = "virtio-net"
     console: str = "serial"
     """`serial` (16550 UART), `virtio` (virtio-console, for guests that print a great deal) or `xen` (Xen's own)."""
+    spare_serials: int = 0
+    """16550 UARTs beside the console, with nobody at their other ends."""
     video: str = "none"
     hypervisor: str = "qemu"
     """`qemu`, or the kind of a Xen guest: `xen-pv`, `xen-pvh`, `xen-hvm`."""
@@ -139,6 +141,7 @@ class Cell:
             "disk": shape.disk,
             "nic": shape.nic,
             "console": shape.console,
+            "spare_serials": shape.spare_serials,
             "video": shape.video,
             "hypervisor": shape.hypervisor,
             "accel": shape.accel,

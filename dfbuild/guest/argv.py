@@ -117,7 +117,11 @@ def qemu_argv(spec: GuestSpec, accel: str, console: int | None = None) -> list[s
 def _console(shape: Shape) -> list[str]:
     if shape.console not in CONSOLES:
         raise unknown("console", shape.console, CONSOLES)
-    return [word for driver, values in CONSOLES[shape.console] for word in device(driver, values)]
+    line = [word for driver, values in CONSOLES[shape.console] for word in device(driver, values)]
+    for number in range(shape.spare_serials):
+        line += ["-chardev", option({"id": f"spare{number}"}, "null")]
+        line += device("isa-serial", {"chardev": f"spare{number}"})
+    return line
 
 
 def _video(shape: Shape) -> list[str]:

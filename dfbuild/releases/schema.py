@@ -210,6 +210,8 @@ class ShapeFields(Strict):
     """Network card model: virtio-net, or xen-net."""
     console: Literal["serial", "virtio", "xen"] | None = None
     """`serial` (16550 UART), `virtio` (for guests that print a great deal) or `xen` (Xen's own)."""
+    spare_serials: Annotated[int, Field(ge=0, le=3)] | None = None
+    """Serial ports beside the console, with nobody at their other ends."""
     video: Device | None = None
     """Graphics card, which nobody sees the picture of: none, std, cirrus, vmware."""
     hypervisor: Device | None = None

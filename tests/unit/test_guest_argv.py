@@ -33,6 +33,7 @@ shapes = st.builds(
     disk=st.sampled_from(sorted(set(DISKS) - {"ide"})),
     nic=st.sampled_from(sorted(NICS)),
     console=st.sampled_from(sorted(CONSOLES)),
+    spare_serials=st.integers(0, 3),
     video=st.sampled_from(sorted(VIDEOS)),
 )
 disks = st.builds(Disk, paths, st.sampled_from(["qcow2", "raw"]))
@@ -104,8 +105,10 @@ def test_nothing_listens_beyond_this_machine(spec: GuestSpec, accel: str) -> Non
             assert fields["restrict"] == "on"
         else:
             assert fields[""] == "dgram" and {fields["local.type"], fields["remote.type"]} == {"unix"}
-    for chardev in values(line, "-chardev"):
-        assert parsed(chardev)[""] == "socket" and {"path", "id"} == set(parsed(chardev)) - {""}
+    chardevs = [parsed(chardev) for chardev in values(line, "-chardev")]
+    kept = {"socket": {"path", "id"}, "null": {"id"}}
+    assert all(set(chardev) - {""} == kept[chardev[""]] for chardev in chardevs)
+    assert sum(chardev[""] == "null" for chardev in chardevs) == spec.shape.spare_serials
     assert len(values(line, "-netdev")) == (spec.ssh_port is not None) + spec.wire
 
 
@@ -113,8 +116,9 @@ def test_nothing_listens_beyond_this_machine(spec: GuestSpec, accel: str) -> Non
 def test_every_path_survives_qemus_quoting(spec: GuestSpec, accel: str) -> None:
     line = qemu_argv(spec, accel)
     where = Paths(spec.directory)
-    chardevs = {parsed(value)["id"]: parsed(value)["path"] for value in values(line, "-chardev")}
-    assert chardevs == {"qmp": str(where.qmp), "console": str(where.console)}
+    chardevs = map(parsed, values(line, "-chardev"))
+    sockets = {chardev["id"]: chardev["path"] for chardev in chardevs if "path" in chardev}
+    assert sockets == {"qmp": str(where.qmp), "console": str(where.console)}
     for number, (disk, block) in enumerate(zip(spec.media.disks, values(line, "-blockdev"), strict=True)):
         fields = parsed(block)
         assert fields["file.filename"] == str(where.overlay(number))
@@ -125,6 +129,12 @@ def test_every_path_survives_qemus_quoting(spec: GuestSpec, accel: str) -> None:
     assert parsed(values(line, "-name")[0])["guest"] == spec.name
     if spec.media.kernel is not None:
         assert str(spec.media.kernel) in values(line, "-kernel")
+
+
+def test_spare_serial_ports_come_after_the_consoles() -> None:
+    line = qemu_argv(spec(Shape("x", spare_serials=2)), "tcg")
+    ports = [parsed(value) for value in values(line, "-device") if parsed(value)[""] == "isa-serial"]
+    assert [port["chardev"] for port in ports] == ["console", "spare0", "spare1"]
 
 
 @given(specs, accels)
