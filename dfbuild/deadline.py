@@ -12,6 +12,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from dfbuild.errors import Cancelled, DeadlineExceeded
 
@@ -64,6 +65,12 @@ class Cancel:
     def __del__(self) -> None:
         with contextlib.suppress(OSError, AttributeError):
             os.close(self._fd)
+
+
+class Within(Protocol):
+    """Gives inner deadlines, as `Deadline.sooner` does."""
+
+    def __call__(self, seconds: float, *, what: str = "") -> Deadline: ...
 
 
 class Deadline:

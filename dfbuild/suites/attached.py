@@ -231,9 +231,13 @@ class Attached:
         except DeadlineExceeded:
             return ""
 
+    def within(self, seconds: float, *, what: str = "") -> Deadline:
+        """A deadline in `seconds`, later where the guest is slow by its shape (`Manifest.patience`)."""
+        return self.deadline.sooner(seconds * self.session.manifest.patience, what=what)
+
     def _answers(self) -> bool:
         """Whether a command still runs on the console: what a check waited for may have been its own fault."""
-        deadline = self.deadline.sooner(_ANSWER * self.session.manifest.patience, what="an answer")
+        deadline = self.within(_ANSWER, what="an answer")
         try:
             self.shells.close()
             return self.shells["serial"].run("true", deadline).status == 0

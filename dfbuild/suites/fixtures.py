@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from dfbuild.console.protocol import Console
-from dfbuild.deadline import Deadline
+from dfbuild.deadline import Deadline, Within
 from dfbuild.errors import InfraError
 from dfbuild.model import Better, Cell, Sample
 from dfbuild.releases import Release
@@ -71,19 +71,17 @@ def ssh(attached: Attached) -> Shell:
 
 
 @pytest.fixture(scope="session")
-def suites_deadline(attached: Attached) -> Deadline:
-    """When all checks have to be done; what fixtures of a wider scope than a check wait by."""
-    return attached.deadline
+def within(attached: Attached) -> Within:
+    """`within(20, what="the interface")`: a deadline for fixtures of a wider scope than a check."""
+    return attached.within
 
 
 @pytest.fixture
 def deadline(request: pytest.FixtureRequest, attached: Attached) -> Deadline:
-    """When this check has to be done; later where the guest is slow by its shape (`Manifest.patience`)."""
+    """When this check has to be done."""
     marker = request.node.get_closest_marker("check")
     seconds = marker.kwargs.get("seconds", 60.0) if marker else 60.0
-    return attached.deadline.sooner(
-        seconds * attached.session.manifest.patience, what=request.node.stash[RECORD].check
-    )
+    return attached.within(seconds, what=request.node.stash[RECORD].check)
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +99,7 @@ def wire(guest: Session) -> Iterator[Link]:
 @pytest.fixture(scope="session")
 def probe(attached: Attached, shell: Shell) -> Probes:
     """Runs a program of the suites in the guest: `probe("hogs", 2, 500, "free")` gives its `Report`."""
-    return Probes(shell, attached.release.probes, attached.deadline)
+    return Probes(shell, attached.release.probes, attached.within)
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +110,7 @@ def ask(attached: Attached, shell: Shell) -> Callable[[str], str]:
         command = attached.release.commands.get(name)
         if command is None:
             raise ProbeError(f"release {attached.release.name} does not say how to ask for {name!r}")
-        answer = shell.run(command, attached.deadline.sooner(_ASK, what=f"{name} in the guest"))
+        answer = shell.run(command, attached.within(_ASK, what=f"{name} in the guest"))
         if answer.status != 0:
             raise ProbeError(f"{command!r} ended with status {answer.status}: {answer.text[:200]!r}")
         return answer.text

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dfbuild.deadline import Deadline
+from dfbuild.deadline import Within
 from dfbuild.errors import DfbuildError
 from dfbuild.shell.protocol import Answer, Shell
 
@@ -108,10 +108,10 @@ class Probes:
 
     shell: Shell
     directory: str
-    deadline: Deadline
+    within: Within
 
     def __call__(self, program: str, *arguments: str | int, seconds: float = 60.0) -> Report:
         """Run `program` for at most `seconds`. Raises `ProbeError`, and what `Shell.run` does."""
         words = [f"{self.directory}/{program}", *map(str, arguments)]
-        answer = self.shell.run(shlex.join(words), self.deadline.sooner(seconds, what=f"{program} in the guest"))
+        answer = self.shell.run(shlex.join(words), self.within(seconds, what=f"{program} in the guest"))
         return parse(program, answer)

@@ -132,7 +132,7 @@ def test_two_guests_talk_over_a_switch(guests: Guests) -> None:
         try:
             for shell, address in zip(shells, addresses, strict=True):
                 configure(shell, address)
-            server, client = (Probes(shell, RELEASE.probes, minutes(2)) for shell in shells)
+            server, client = (Probes(shell, RELEASE.probes, minutes(2).sooner) for shell in shells)
             report = server("netserve", addresses[0], 60)
             port = report.integers("ports", 4)[0]
             dialled = client("netdial", addresses[0], port, 20, 1)

@@ -100,7 +100,7 @@ class OneShell:
 
 def test_running_one() -> None:
     shell = OneShell("a=1\nend=ok")
-    probe = Probes(shell, "/usr/libexec/x y", Deadline.after(10))
+    probe = Probes(shell, "/usr/libexec/x y", Deadline.after(10).sooner)
     assert probe("hogs", 2, 500, "free").integers("a") == (1,)
     assert shell.commands == ["'/usr/libexec/x y/hogs' 2 500 free"]
 

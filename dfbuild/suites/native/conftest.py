@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import dfbuild
-from dfbuild.deadline import Deadline
+from dfbuild.deadline import Within
 from dfbuild.model import Cell
 from dfbuild.releases import Release
 from dfbuild.shell.protocol import Shell
@@ -27,26 +27,26 @@ class Workshop:
     directory: str
     release: Release
     cell: Cell
-    deadline: Deadline
+    within: Within
 
     def compile(self, command: str, words: str) -> None:
         """Run the release's command `command` with `words` there; a compiler that complains is a failed check."""
         compiler = self.release.commands[command].format(toolchain=self.cell.variant.toolchain)
         line = f"cd {self.directory} && {compiler} {words}"
-        answer = self.shell.run(line, self.deadline.sooner(SECONDS, what=words))
+        answer = self.shell.run(line, self.within(SECONDS, what=words))
         assert answer.status == 0, f"{compiler} {words}: {answer.text[-1000:]}"
 
 
 @pytest.fixture(scope="session")
-def workshop(shell: Shell, release: Release, cell: Cell, suites_deadline: Deadline) -> Iterator[Workshop]:
+def workshop(shell: Shell, release: Release, cell: Cell, within: Within) -> Iterator[Workshop]:
     """The programs' sources lie there."""
     directory = f"{release.shell.serial.directory}/native"
-    quick = suites_deadline.sooner(60, what="the sources")
+    quick = within(60, what="the sources")
     shell.run(f"rm -rf {directory}; mkdir {directory}", quick)
     for path in sorted(SOURCES.glob("*.[ch]")):
         shell.put(path, f"{directory}/{path.name}", quick)
-    yield Workshop(shell, directory, release, cell, suites_deadline)
-    shell.run(f"rm -rf {directory}", suites_deadline.sooner(60, what="tidying"))
+    yield Workshop(shell, directory, release, cell, within)
+    shell.run(f"rm -rf {directory}", within(60, what="tidying"))
 
 
 @pytest.fixture(scope="session")

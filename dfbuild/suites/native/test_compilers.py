@@ -56,7 +56,7 @@ def test_programs(made: list[str], workshop: Workshop, deadline: Deadline, tmp_p
 @pytest.mark.check(seconds=SECONDS)
 def test_same_answers(made: list[str], workshop: Workshop, probe: Probes) -> None:
     """What they find about stacks is what the programs find that were compiled outside."""
-    own = Probes(workshop.shell, workshop.directory, workshop.deadline)
+    own = Probes(workshop.shell, workshop.directory, workshop.within)
     answers = own("smash").values, probe("smash").values
     assert answers[0] == answers[1], f"compiled in the guest: {answers[0]}; outside: {answers[1]}"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from dfbuild.deadline import Deadline
+from dfbuild.deadline import Deadline, Within
 from dfbuild.errors import InfraError
 from dfbuild.releases import Release
 from dfbuild.releases.schema import Wire
@@ -75,10 +75,10 @@ def network(release: Release) -> Wire:
 
 
 @pytest.fixture(scope="session")
-def peer(wire: Link, shell: Shell, network: Wire, suites_deadline: Deadline) -> Iterator[Peer]:
+def peer(wire: Link, shell: Shell, network: Wire, within: Within) -> Iterator[Peer]:
     """The host at the other end of the wire; the guest's interface is configured."""
     command = network.configure.format(address=network.guest_address, prefix=network.prefix)
-    answer = shell.run(command, suites_deadline.sooner(20, what="the wire interface"))
+    answer = shell.run(command, within(20, what="the wire interface"))
     if answer.status != 0:
         raise ProbeError(f"{answer.command!r} ended with status {answer.status}: {answer.text[-300:]}")
     with Peer(wire, network.peer_address) as host:
@@ -86,15 +86,13 @@ def peer(wire: Link, shell: Shell, network: Wire, suites_deadline: Deadline) -> 
 
 
 @pytest.fixture(scope="session")
-def services(
-    peer: Peer, network: Wire, probe: Probes, shell: Shell, suites_deadline: Deadline
-) -> Iterator[Services]:
+def services(peer: Peer, network: Wire, probe: Probes, shell: Shell, within: Within) -> Iterator[Services]:
     """The guest's services; the process that gives them ends with the session."""
     report = probe("netserve", network.guest_address, LIFETIME)
     (pid,) = report.integers("pid", 1)
     ports = dict(zip(("echo", "discard", "stall", "status"), report.integers("ports", 4), strict=True))
     yield Services(peer, network.guest_address, ports)
-    shell.run(f"kill {pid}", suites_deadline.sooner(20, what="the end of netserve"))
+    shell.run(f"kill {pid}", within(20, what="the end of netserve"))
 
 
 @pytest.fixture(scope="session")
