@@ -19,7 +19,8 @@ _LINE = 4096
 """How much of a line that does not end is kept."""
 
 # A guest's CPUs can't wait, a build can. Where sessions are scheduled as groups (sched(7), autogroup) niceness
-# counts within one only, and the group has its own.
+# counts within one only, and the group has its own. Of those without privileges the kernel takes ten changes a
+# second (kernel/sched/autogroup.c); a step that comes too soon after another stays where it is.
 _YIELDING = (
     "/bin/sh", "-c", '{ echo 10 >/proc/self/autogroup; } 2>/dev/null; exec /usr/bin/nice -n 10 "$@"', "build",
 )  # fmt: skip
