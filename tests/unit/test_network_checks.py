@@ -218,7 +218,7 @@ def test_a_guest_that_takes_no_reset_and_says_nothing_is_found(
 
 def test_the_storm_passes_even_over_a_lossy_wire(guest: Callable[..., Services], deadline: Deadline) -> None:
     services = guest(inward=Impairment(loss=0.02))
-    connections.test_connect_storm(services, ignore, ignore, deadline)
+    connections.test_connect_storm(connections.STORM, services, ignore, ignore, deadline)
     connections.test_echo(services, deadline)
 
 
@@ -238,11 +238,11 @@ def test_a_guest_that_loses_one_connection_for_good_is_found(
 
     services = guest(inward=Impairment(drop=one_port))
     with pytest.raises(AssertionError, match="1 of 256 connections were lost"):
-        connections.test_connect_storm(services, ignore, ignore, deadline.sooner(3))
+        connections.test_connect_storm(connections.STORM, services, ignore, ignore, deadline.sooner(3))
 
 
 def test_a_guest_that_refuses_is_found(guest: Callable[..., Services], deadline: Deadline) -> None:
     services = guest()
     services.ports["discard"] = 4711
     with pytest.raises(AssertionError, match=r"256 of 256 connections were lost: .*refused"):
-        connections.test_connect_storm(services, ignore, ignore, deadline)
+        connections.test_connect_storm(connections.STORM, services, ignore, ignore, deadline)

@@ -58,11 +58,14 @@ def test_echo(services: Services, deadline: Deadline) -> None:
         assert conversation.connection.state is State.CLOSED
 
 
-def test_connect_storm(
-    guest: Session, services: Services, samples: Samples, fact: Fact, deadline: Deadline
-) -> None:
+@pytest.fixture
+def many(guest: Session) -> int:
+    """The connections of a storm."""
+    return STORM if guest.manifest.overcommit <= 1 else QUEUE
+
+
+def test_connect_storm(many: int, services: Services, samples: Samples, fact: Fact, deadline: Deadline) -> None:
     """Many connections, all open at once: every one is accepted, and its data read to the last byte."""
-    many = STORM if guest.manifest.overcommit <= 1 else QUEUE
     accepted, got = (services.count(counter, "discard", deadline) for counter in ("accepted", "bytes"))
     patience = deadline.sooner(deadline.remaining() / 2, what="all connections")
     begin = time.monotonic()
