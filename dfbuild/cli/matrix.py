@@ -64,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _resume(arguments, workspace)
     if arguments.config is None:
         raise UsageError("no matrix file", hint="dfbuild matrix FILE, or --resume")
+    if arguments.check:
+        require_match(arguments.check)
     chosen = choose(arguments, workspace)
     if arguments.dry_run:
         return _dry_run(chosen, arguments.json)
@@ -90,8 +92,6 @@ def run(arguments: argparse.Namespace) -> int:
 def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
     """Load the file, expand it, take the cells asked for, and plan them."""
     matrix = load(Path(arguments.config))
-    if arguments.check:
-        require_match(arguments.check)
     expansion = narrow(select(expand(matrix), arguments.filter), arguments.cell)
     in_guests = machine if arguments.build == "native" else None
     builder = target(matrix.release, lambda: _trees(arguments, matrix, workspace), in_guests)
