@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
+from raw_console import read_until
 
 from dfbuild.deadline import Deadline
 from dfbuild.guest import create
@@ -22,17 +23,6 @@ pytestmark = pytest.mark.boot
 
 def minutes(count: float) -> Deadline:
     return Deadline.after(count * 60)
-
-
-def read_until(console: socket.socket, text: bytes, deadline: Deadline) -> bytes:
-    """Everything up to the read that brought `text`."""
-    seen = b""
-    while text not in seen:
-        deadline.select(console.fileno(), what=f"{text!r} after {seen[-200:]!r}")
-        received = console.recv(65536)
-        assert received, f"the console ended after {seen[-200:]!r}"
-        seen += received
-    return seen
 
 
 @dataclass

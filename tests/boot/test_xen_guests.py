@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from raw_console import read_until
 
 from dfbuild.build.recipe import Artefact
 from dfbuild.build.store import ArtefactStore, build_all
@@ -150,23 +151,23 @@ def test_a_panic_is_told_with_what_its_cpus_were_doing(maker: Maker, tmp_path: P
 def test_a_domain_that_ends_ends_its_guest_and_one_that_crashes_is_kept(maker: Maker) -> None:
     guest = maker.guest(cell("xen-pv"))
     with guest.start(minutes(2)) as console:
-        read_until(console, b"login: ")
+        read_until(console, b"login: ", minutes(4))
         console.sendall(b"root\n")
-        read_until(console, b"# ")
+        read_until(console, b"# ", minutes(4))
         # A reset from here goes on with the same console.
         guest.reset(minutes(1))
-        read_until(console, b"Linux version")
-        read_until(console, b"login: ")
+        read_until(console, b"Linux version", minutes(4))
+        read_until(console, b"login: ", minutes(4))
         console.sendall(b"root\n")
-        read_until(console, b"# ")
+        read_until(console, b"# ", minutes(4))
         console.sendall(b"echo c > /proc/sysrq-trigger\n")
-        printed = read_until(console, b"xen: domain 2 crashed")
+        printed = read_until(console, b"xen: domain 2 crashed", minutes(4))
         assert b"Kernel panic - not syncing: sysrq triggered crash" in printed
-        context = read_until(console, b"Call Trace:", printed)
+        context = read_until(console, b"Call Trace:", minutes(4), printed)
         assert b"CPU#0" in context and b"rip: " in context
         assert "shut down" in guest.diagnose(minutes(1))
         guest.reset(minutes(1))
-        read_until(console, b"login: ")
+        read_until(console, b"login: ", minutes(4))
         guest.power_button(minutes(1))
         end = guest.wait(minutes(2))
     assert (end.status, end.rung, end.cause) == (0, "guest", "guest-shutdown")
@@ -191,14 +192,3 @@ def test_cells_of_every_kind_pass(workspace: Workspace, host: Artefact) -> None:
         logs = cell_directory(workspace, run["id"], found["id"])
         assert "Xen version 4.17" in (logs / LOG).read_text()
         assert (logs / DMESG).exists()
-
-
-def read_until(console: socket.socket, text: bytes, seen: bytes = b"") -> bytes:
-    """`seen` and everything up to the read that brought `text`."""
-    deadline = minutes(4)
-    while text not in seen:
-        deadline.select(console.fileno(), what=f"{text!r} after {seen[-200:]!r}")
-        received = console.recv(65536)
-        assert received, f"the console ended after {seen[-200:]!r}"
-        seen += received
-    return seen
