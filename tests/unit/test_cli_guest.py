@@ -15,6 +15,6 @@ CONFIG = Path(__file__).parents[2] / "configs" / "reference.toml"
 
 def test_a_guest_of_a_cell_that_is_not_there(tmp_path: Path) -> None:
     words = ["guest", "up", str(CONFIG), "--cell", "reference/gcc-12+ssp/smp @ smp3", "--work", str(tmp_path)]
-    with pytest.raises(UsageError, match="no cell 'reference/gcc-12.ssp/smp @ smp3'") as caught:
+    with pytest.raises(UsageError, match=r"no cell 'reference/gcc-12\+ssp/smp @ smp3'") as caught:
         up(build().parse_args(words))
     assert "did you mean 'reference/gcc-12+ssp/smp @ smp" in caught.value.hint
