@@ -19,6 +19,8 @@ from dfbuild.errors import BuildFailed
 from dfbuild.model import Login, Media, StepKind, Variant
 from dfbuild.releases import Release
 from dfbuild.shell.protocol import Answer
+from dfbuild.source import Tree
+from dfbuild.source.hashes import Hashes
 from dfbuild.workspace import Workspace
 
 RELEASE = releases.load("1.2")
@@ -66,7 +68,7 @@ class Guest:
     def run(self, command: str, deadline: Deadline, *, stdin: bytes = b"") -> Answer:
         assert self.up
         self.commands.append(command)
-        if "nativekernel" in command:
+        if command.startswith("rm -f"):
             return Answer(command, 0, b"1000\n")
         if "sleep" in command:
             assert "$((n" not in command, "the sh of 2005 knows variables by their $ only"
@@ -100,7 +102,10 @@ def recipe(tmp_path: Path, guest: Guest) -> Recipe:
 
 
 def test_the_kernel_of_the_guest_becomes_a_part_of_an_image(tmp_path: Path) -> None:
-    guest = Guest(program(tmp_path, "native", "built far"), ["5\n1020\nrunning\n", "7\n1090\n0\n"])
+    guest = Guest(
+        program(tmp_path, "native", "built far"),
+        ["5\n1020\nrunning\nstage 3: building it\n", "7\n1090\n0\nstage 3: building it\n"],
+    )
     said: list[str] = []
     made = build_all(
         recipe(tmp_path, guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), said.append
@@ -110,7 +115,7 @@ def test_the_kernel_of_the_guest_becomes_a_part_of_an_image(tmp_path: Path) -> N
     start = next(command for command in guest.commands if "nativekernel" in command)
     assert f"KERNCONF={IDENT}" in start
     assert "CCVER=gcc34" in start
-    assert any("5 files compiled" in line for line in said)
+    assert f"{IDENT}: stage 3: building it: 5 files compiled in the guest" in said
     assert (made.path / image.ROOT / "kernel").read_bytes() == guest.kernel.read_bytes()
     assert (made.path / image.LOG).read_text() == "./kernel type=file uname=root mode=0555 flags=schg\n"
     assert made.facts["seconds"] == 90
@@ -139,3 +144,41 @@ def test_a_guest_without_a_clock_is_told_of(tmp_path: Path) -> None:
     guest = Guest(program(tmp_path, "native", "-"), ["5\nnever\n0\n"])
     with pytest.raises(BuildFailed, match="never"):
         build_all(recipe(tmp_path, guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)
+
+
+def world(guest: Guest) -> Recipe:
+    return native.buildworld(
+        RELEASE, VARIANT, Recipe(StepKind.IMAGE, "builder", {}, lambda kitchen: {}), Login(), guest
+    )
+
+
+def test_a_world_is_built_by_the_trees_own_make(tmp_path: Path) -> None:
+    guest = Guest(tmp_path, ["0\n1010\nrunning\n", "900\n4600\n0\nstage 4: building everything..\n"])
+    said: list[str] = []
+    made = build_all(world(guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), said.append)
+    assert made.facts == {"seconds": 3600}
+    assert "world: 0 files compiled in the guest" in said
+    start = next(command for command in guest.commands if "buildworld" in command)
+    assert "cd /usr/src" in start
+    assert "CCVER=gcc34 make buildworld;" in start
+
+
+def test_a_world_that_fails_in_the_guest_says_where(tmp_path: Path) -> None:
+    guest = Guest(program(tmp_path, "log", "-"), ["5\n1020\n1\nstage 1: bootstrap tools\n"])
+    with pytest.raises(BuildFailed, match="make buildworld failed") as caught:
+        build_all(world(guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)
+    assert "Error code 1" in caught.value.tail
+
+
+def test_the_sources_of_a_world_are_the_tree_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "tree/bin/sh").mkdir(parents=True)
+    (tmp_path / "tree/.git").mkdir()
+    (tmp_path / "tree/Makefile").write_text("all:\n")
+    (tmp_path / "tree/bin/sh/mkbuiltins").write_text("/usr/bin/mktemp")
+    sources = native.whole_sources(
+        Tree(tmp_path / "tree", "1.2", Hashes(tmp_path / "tree", tmp_path / "hashes.json"))
+    )
+    made = build_all(sources, ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)
+    there = made.path / image.ROOT / "usr/src"
+    assert sorted(path.name for path in there.iterdir()) == ["Makefile", "bin"]
+    assert (there / "bin/sh/mkbuiltins").read_text() == "/usr/bin/mktemp"

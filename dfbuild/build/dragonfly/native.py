@@ -1,17 +1,18 @@
-"""A kernel that the tree's own make(1) built in a guest, with the compilers there, beside the cross-built one.
+"""What the tree's own make(1) builds in a guest with the compilers there: a kernel, beside the cross-built one, or
+the world.
 
 `make nativekernel` is what `make buildkernel` is with the system's own compilers, without a `buildworld` before it.
-It runs in a cross-built guest that has the sources on its disk.
+Both run in a cross-built guest that has the sources on its disk.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dfbuild.build.dragonfly import data, edits, elf32, image, kernel, objects
+from dfbuild.build.dragonfly import data, edits, elf32, image, kernel, objects, world
 from dfbuild.build.dragonfly.layout import OBJ, SRC
 from dfbuild.build.recipe import Artefact, Kitchen, Machine, Recipe, Workbench
 from dfbuild.errors import BuildFailed
@@ -23,6 +24,8 @@ MEMORY = 512
 """MiB of the guest that builds: gcc 3.4 takes 100 of them for some files."""
 ROOT = 1536
 """MiB of its root file system: the world, the sources, the objects with their debugging information."""
+WORLD_ROOT = 1900
+"""The same for a guest that builds a world. makefs writes none of 2 GB."""
 
 _KERNEL = "kernel"
 _LINKED = (_KERNEL, f"{_KERNEL}.debug", f"{_KERNEL}.stripped")
@@ -31,14 +34,22 @@ _LOG, _STATUS = "/var/tmp/native.log", "/var/tmp/native.status"
 _TAIL = 30
 _PATIENCE = 20
 """Seconds that one look at the build waits for its end."""
+_WORLD_MINUTES = 24 * 60.0
 
 
 def sources(release: Release, tree: Tree) -> Recipe:
     """A part of an image: what kernels are built from, edited as for a cross build, at `/usr/src`."""
     build, own = data.of(release), data.kernel(release)
     names = ("Makefile", "Makefile.inc1", *build.sources, *own.sources)
-    changes = edits.within(build.edits, names)
+    return _sources("kernel sources", tree, names, edits.within(build.edits, names))
 
+
+def whole_sources(tree: Tree) -> Recipe:
+    """A part of an image: the whole tree as it is at `/usr/src`, for the system that it was written on."""
+    return _sources("sources", tree, tuple(world.top(tree.path)), ())
+
+
+def _sources(title: str, tree: Tree, names: Sequence[str], changes: Sequence[data.Edit]) -> Recipe:
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         here = objects.Place(kitchen.directory / "work", old=False)
         here.source.mkdir(parents=True)
@@ -54,7 +65,7 @@ def sources(release: Release, tree: Tree) -> Recipe:
         "edits": edits.words(changes),
         "form": 1,
     }
-    return Recipe(StepKind.WORLD, "kernel sources", inputs, make)
+    return Recipe(StepKind.WORLD, title, inputs, make)
 
 
 def recipe(
@@ -77,7 +88,8 @@ def recipe(
         with machine(release, variant, media, MEMORY, kitchen) as shell:
             conf = SRC / data.kernel(release).directory / ident
             shell.put(crossed.path / kernel.CONFIGURATION, str(conf), kitchen.deadline)
-            seconds = _build(kitchen, shell, ident, compiler)
+            command = f"make -DNO_MODULES nativekernel KERNCONF={ident}"
+            seconds = _build(kitchen, shell, ident, compiler, command)
             place = OBJ / SRC.relative_to("/") / "sys" / ident
             strip = f"cd {place} && strip -g -o /var/tmp/kernel `ls {' '.join(_LINKED)} 2>/dev/null | head -1`"
             answer = shell.run(strip, kitchen.deadline)
@@ -92,9 +104,26 @@ def recipe(
     return Recipe(StepKind.KERNEL, f"{cross.name} native", inputs, make, needs=(builder, cross), minutes=240)
 
 
-def _build(kitchen: Kitchen, shell: Workbench, ident: str, compiler: str) -> float:
+def buildworld(release: Release, variant: Variant, builder: Recipe, login: Login, machine: Machine) -> Recipe:
+    """How long `make buildworld` takes in a guest of the image `builder`, which has `whole_sources`.
+
+    Nothing of it is kept: an emulated guest compiles for hours. Facts: seconds. Raises `BuildFailed` if make fails.
+    """
+
+    def make(kitchen: Kitchen) -> Mapping[str, Any]:
+        media = Media(disks=(Disk(kitchen.needs[0].path / image.DISK),), login=login)
+        kitchen.say("booting a guest to build in")
+        with machine(release, variant, media, MEMORY, kitchen) as shell:
+            return {"seconds": _build(kitchen, shell, "world", variant.toolchain, "make buildworld")}
+
+    inputs = {"compiler": variant.toolchain, "memory": MEMORY, "form": 1}
+    return Recipe(
+        StepKind.WORLD, f"{variant.toolchain} native", inputs, make, needs=(builder,), minutes=_WORLD_MINUTES
+    )
+
+
+def _build(kitchen: Kitchen, shell: Workbench, what: str, compiler: str, command: str) -> float:
     """Run make in the background of the guest, for whoever loses the way there can come back; its seconds."""
-    command = f"make -DNO_MODULES nativekernel KERNCONF={ident}"
     start = (
         f"rm -f {_STATUS}; cd {SRC} && (CCVER={compiler} {command}; echo $? > {_STATUS}) "
         f"> {_LOG} 2>&1 < /dev/null & date +%s"
@@ -103,20 +132,21 @@ def _build(kitchen: Kitchen, shell: Workbench, ident: str, compiler: str) -> flo
     # The sh of the time wants `$` before a variable in an expression.
     look = (
         f"n=0; while [ ! -s {_STATUS} ] && [ $n -lt {_PATIENCE} ]; do sleep 1; n=$(($n + 1)); done; "
-        f"grep -c -e ' -c ' {_LOG}; date +%s; cat {_STATUS} 2>/dev/null || echo running"
+        f"grep -c -e ' -c ' {_LOG}; date +%s; cat {_STATUS} 2>/dev/null || echo running; "
+        f"grep '^>>> ' {_LOG} | tail -1 | cut -c 5-"
     )
     while True:
         answer = shell.run(look, kitchen.deadline)
         if answer.status != 0:
-            raise BuildFailed(f"cannot look at {command} in the guest", component=ident, tail=answer.text)
-        compiled, now, status = answer.text.split()
+            raise BuildFailed(f"cannot look at {command} in the guest", component=what, tail=answer.text)
+        compiled, now, status, *stages = answer.text.splitlines()
         if status != "running":
             break
-        kitchen.say(f"{ident}: {compiled} files compiled in the guest")
+        kitchen.say(": ".join([what, *stages, f"{compiled} files compiled in the guest"]))
     if status != "0":
         tail = shell.run(f"tail -{_TAIL} {_LOG}", kitchen.deadline).text
         shell.get(_LOG, kitchen.log, kitchen.deadline)
-        raise BuildFailed(f"{command} failed in the guest", component=ident, log=kitchen.log, tail=tail)
+        raise BuildFailed(f"{command} failed in the guest", component=what, log=kitchen.log, tail=tail)
     return float(_number(now) - began)
 
 

@@ -38,7 +38,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
     that took a second attempt, coverage, proof of compiler and protector.
     """
     build, world = data.of(release), data.world(release)
-    parts = within.Parts(tree, build, tuple(_top(tree.path, world.without)))
+    parts = within.Parts(tree, build, tuple(top(tree.path, world.without)))
     kernel = tuple(kernel_files(tree.path, world.kernel))
     changes = kernel_edits(build.edits, tree.path, world.kernel)
     flags = release.toolchains[name].known(protection.flags)
@@ -104,7 +104,7 @@ def label(toolchain: str, protection: Protection) -> str:
 # ── what it is made of ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _top(tree: Path, without: Sequence[str]) -> Iterator[str]:
+def top(tree: Path, without: Sequence[str] = ()) -> Iterator[str]:
     """What is at the top of the tree, but for version control and `without`."""
     for path in sorted(tree.iterdir()):
         if path.name not in without and not path.name.startswith(".") and path.name != "CVS":
