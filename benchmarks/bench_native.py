@@ -11,12 +11,11 @@ import argparse
 import sys
 
 from dfbuild import releases
-from dfbuild.build.dragonfly import image, kernel, native, world
+from dfbuild.build.dragonfly import Target
 from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.deadline import Deadline
-from dfbuild.image import identity
 from dfbuild.matrix.machine import machine
-from dfbuild.model import Login, Variant
+from dfbuild.model import Variant
 from dfbuild.source import open_tree
 from dfbuild.workspace import Workspace
 
@@ -35,14 +34,8 @@ def main() -> None:
     tree = open_tree(options.tree, workspace, deadline)
     release = releases.load(tree.release)
     variant = Variant(release.name, options.toolchain, options.stack_protector, "up")
-    keys = identity.ensure(workspace, "dragonfly", identity.Kind.RSA)
-    protection = release.stack_protectors[variant.stack_protector].of_world
-    userland = world.recipe(release, tree, variant.toolchain, protection)
-    parts = (userland, kernel.recipe(release, tree, variant), native.whole_sources(tree))
-    guest = image.recipe(release, "to build a world in", parts, keys, root=native.WORLD_ROOT)
-    login = Login(user="root", password=None, key=keys.client_key, host_key=keys.host_public)
-    store = ArtefactStore(workspace)
-    found = build_all(native.buildworld(release, variant, guest, login, machine), store, deadline, _say)
+    recipe = Target(tree, tree).buildworld(release, variant, workspace, machine)
+    found = build_all(recipe, ArtefactStore(workspace), deadline, _say)
     print(f"make buildworld in the guest: {found.facts['seconds'] / 60:.0f} min")
 
 

@@ -60,6 +60,18 @@ class Target:
         parts.append(programs.recipe(release, self._plain, variant.toolchain, protection, userland))
         return image.recipe(release, name, parts, keys, disk_model=disk)
 
+    def buildworld(self, release: Release, variant: Variant, workspace: Workspace, machine: Machine) -> Recipe:
+        """`make buildworld` in a guest of `variant` that `machine` boots; see `native.buildworld`."""
+        keys = _keys(workspace)
+        protection = release.stack_protectors[variant.stack_protector].of_world
+        parts = (
+            world.recipe(release, self._plain, variant.toolchain, protection),
+            kernel.recipe(release, self._tree, variant),
+            native.whole_sources(self._plain),
+        )
+        builder = image.recipe(release, "to build a world in", parts, keys, root=native.WORLD_ROOT)
+        return native.buildworld(release, variant, builder, _login(keys), machine)
+
     def refuse(self, release: Release, cell: Cell) -> Refusal | None:
         """None: what cannot be is in the release's data."""
         return None
