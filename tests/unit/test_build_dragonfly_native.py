@@ -175,6 +175,7 @@ def test_the_sources_of_a_world_are_the_tree_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "tree/.git").mkdir()
     (tmp_path / "tree/Makefile").write_text("all:\n")
     (tmp_path / "tree/bin/sh/mkbuiltins").write_text("/usr/bin/mktemp")
+    (tmp_path / "tree/bin/sh/mktokens").write_text("#!/bin/sh\n")
     sources = native.whole_sources(
         Tree(tmp_path / "tree", "1.2", Hashes(tmp_path / "tree", tmp_path / "hashes.json"))
     )
@@ -182,3 +183,6 @@ def test_the_sources_of_a_world_are_the_tree_as_it_is(tmp_path: Path) -> None:
     there = made.path / image.ROOT / "usr/src"
     assert sorted(path.name for path in there.iterdir()) == ["Makefile", "bin"]
     assert (there / "bin/sh/mkbuiltins").read_text() == "/usr/bin/mktemp"
+    # The permission to be run does not outlive every way that a tree goes, and makefiles want it.
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (there / "bin/sh").iterdir()}
+    assert modes == {"mkbuiltins": 0o644, "mktokens": 0o755}

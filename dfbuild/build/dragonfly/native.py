@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dfbuild.build.dragonfly import data, edits, elf32, image, kernel, objects, world
+from dfbuild.build.dragonfly import data, edits, elf, image, kernel, objects, world
 from dfbuild.build.dragonfly.layout import OBJ, SRC
 from dfbuild.build.recipe import Artefact, Kitchen, Machine, Recipe, Workbench
 from dfbuild.errors import BuildFailed
@@ -58,14 +58,25 @@ def _sources(title: str, tree: Tree, names: Sequence[str], changes: Sequence[dat
         target.parent.mkdir(parents=True)
         here.source.rename(target)
         shutil.rmtree(here.path)
+        for name in files:
+            _let_run(target / name)
         return {"files": len(files)}
 
     inputs = {
         "tree": tree.hash_of(names),
         "edits": edits.words(changes),
-        "form": 1,
+        "form": 2,
     }
     return Recipe(StepKind.WORLD, title, inputs, make)
+
+
+def _let_run(path: Path) -> None:
+    """Scripts that makefiles run by their names have lost their permission to on the way from CVS to git."""
+    if path.is_symlink() or not path.is_file():
+        return
+    with path.open("rb") as file:
+        if file.read(2) == b"#!":
+            path.chmod(0o755)
 
 
 def recipe(
@@ -165,7 +176,7 @@ def _log(crossed: Artefact, target: Path) -> None:
 
 def compare(cross: Path, native: Path) -> dict[str, dict[str, int]]:
     """By section that is in memory when the kernel runs: its size in both kernels, and how many bytes differ."""
-    one, other = elf32.contents(cross), elf32.contents(native)
+    one, other = elf.contents(cross), elf.contents(native)
     found = {}
     for name in dict.fromkeys([*one, *other]):
         left, right = one.get(name, b""), other.get(name, b"")
