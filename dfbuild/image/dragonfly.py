@@ -5,7 +5,8 @@ tests. Pure but for reading them.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from dfbuild.image.templates import images, render_tree
 
@@ -22,6 +23,8 @@ class Settings:
     """Partition, as the guest calls it."""
     swap: str = ""
     """Empty for none."""
+    tunables: Mapping[str, str] = field(default_factory=dict)
+    """What the loader tells the kernel."""
     hostname: str = "dfly"
     management: str = "em0"
     """The network interface that SSH comes in by."""

@@ -20,6 +20,7 @@ def problems(release: Release, document: Document) -> list[UsageError]:
         *_expressions(release, document),
         *_checks(release, document),
         *_patterns(release, document),
+        *_kernels(release, document),
     ]
     for index, crash in enumerate(release.console.crashes):
         found += _crash(crash, document, ("console", "crashes", index))
@@ -42,6 +43,17 @@ def _name(release: Release, document: Document) -> Iterator[UsageError]:
             yield document.problem((key,), "expected at least one entry")
     if not release.console.stages:
         yield document.problem(("console", "stages"), "expected at least one stage: the boot's end is the last one")
+
+
+def _kernels(release: Release, document: Document) -> Iterator[UsageError]:
+    built = [name for name, kernel in release.kernels.items() if not kernel.like]
+    for name, kernel in release.kernels.items():
+        if kernel.like and kernel.like not in built:
+            yield document.problem(
+                ("kernels", name, "like"),
+                f"{kernel.like!r} is no kernel that is built",
+                hint=f"one of {', '.join(built)}",
+            )
 
 
 def _expressions(release: Release, document: Document) -> Iterator[UsageError]:

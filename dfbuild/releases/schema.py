@@ -16,6 +16,8 @@ Device = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """A name on the hypervisor's command line: nothing in it may begin another option."""
 CpuModel = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(,[+-][a-z0-9][a-z0-9_.-]*)*$")]
 """A CPU model, with features that it gets or loses: `qemu64,+topoext`."""
+Tunable = Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9._-]*$")]
+TunableValue = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/-]*$")]
 Count = Annotated[int, Field(ge=1, le=64)]
 
 
@@ -80,6 +82,10 @@ class Kernel(Strict):
     """Options of the kernel configuration, with their values; empty for those that have none."""
     without: tuple[str, ...] = ()
     """Lines of the release's own configuration that are left out, by their first words: `cpu I386_CPU`."""
+    like: str = ""
+    """The value that it is built as, where it is only started in another way."""
+    tunables: dict[Tunable, TunableValue] = Field(default_factory=dict)
+    """What its loader tells it: `machdep.pmap_nx_enable`."""
 
 
 class Refuse(Strict):
