@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dfbuild.build.dragonfly import data, elf32, kernel
+from dfbuild.build.dragonfly import data, elf, kernel
 from dfbuild.build.recipe import Artefact
 from dfbuild.build.store import MANIFEST, ArtefactStore, build_all
 from dfbuild.deadline import Deadline
@@ -58,7 +58,7 @@ def test_generic_as_it_stands(release: Release, tree: Tree, workspace: Workspace
     sites = made.facts["kernel"]["protector"]["sites"]
     assert sites > 100
     assert made.facts["kernel"]["linked"] == {HANDLER: sites}
-    assert elf32.calls(made.path / "root/kernel", HANDLER) == sites
+    assert elf.calls(made.path / "root/kernel", HANDLER) == sites
     assert made.facts["modules"]["files"] == len(list((made.path / "root/modules").glob("*.ko"))) > 200
     assert made.facts["modules"]["protector"]["sites"] > 100
     log = (made.path / "install.mtree").read_text().splitlines()
@@ -74,8 +74,8 @@ def test_every_toggle_shows(release: Release, tree: Tree, workspace: Workspace) 
     toolchain, _ = cell(release)
     made = build(release, tree, workspace, toolchain, "off", "smp")
     assert made.facts["kernel"]["protector"]["sites"] == 0
-    assert elf32.calls(made.path / "root/kernel", HANDLER) == 0
-    assert elf32.calls(made.path / "root/kernel", "panic") > 1000
+    assert elf.calls(made.path / "root/kernel", HANDLER) == 0
+    assert elf.calls(made.path / "root/kernel", "panic") > 1000
     assert "options SMP" in " ".join((made.path / "configuration").read_text().split())
     assert b"SMP: AP CPU" in (made.path / "root/kernel").read_bytes()
 

@@ -101,6 +101,23 @@ def test_a_disk_of_parts(build: Build, tmp_path: Path) -> None:
     assert made.facts["files"] == len(files)
 
 
+def test_a_disk_without_device_nodes_that_tells_the_kernel(tmp_path: Path) -> None:
+    """As of the 64-bit line: devfs(5), other boot blocks, and a variable for the loader."""
+    files = {name: text for name, text in WORLD.items() if not name.startswith(("dev/", "boot/boot"))}
+    world = part("world", files | {f"boot/boot{n}_32": WORLD[f"boot/boot{n}"] for n in (1, 2)}, WORLD_LOG)
+    workspace = Workspace(tmp_path)
+    keys = identity.ensure(workspace, "dragonfly", identity.Kind.RSA)
+    recipe = image.recipe(releases.load("master"), "nx2", [world], keys, tunables={"machdep.pmap_nx_enable": "2"})
+    made = build_all(recipe, ArtefactStore(workspace), Deadline.after(60), print)
+    raw = tmp_path / "disk.raw"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", made.path / image.DISK, raw], check=True)
+    (only,) = mbr.parse(raw.read_bytes()[:512])
+    with Inodes(raw, only.start * 512) as inodes:
+        files = {name: inodes.content(found) for name, found in inodes.walk().items() if found.kind is Kind.FILE}
+    assert b'machdep.pmap_nx_enable="2"\n' in files["boot/loader.conf"]
+    assert b"/dev/vbd0s1a\t/\tufs" in files["etc/fstab"]
+
+
 def test_the_disk_has_its_name_by_the_model_that_carries_it(release: Release, tmp_path: Path) -> None:
     keys = identity.ensure(Workspace(tmp_path), "dragonfly", identity.Kind.RSA)
     parts = [part("world", WORLD, WORLD_LOG)]

@@ -71,6 +71,19 @@ def test_an_edit_that_changes_counts_as_a_change(tmp_path: Path, place: objects.
     assert contents(place) == {"sys/a.c": "old"}
 
 
+def test_files_of_ours_are_among_the_trees(tmp_path: Path, place: objects.Place) -> None:
+    source = tree(tmp_path / "tree", a_c="old")
+    own = tmp_path / "own.c"
+    own.write_text("first")
+    added = {"sys/libkern/own.c": own}
+    assert objects.sync(place, source, ["sys"], [], added) == ["sys/a.c", "sys/libkern/own.c"]
+    assert contents(place) == {"sys/a.c": "old", "sys/libkern/own.c": "first"}
+    own.write_text("second")
+    assert objects.sync(place, source, ["sys"], [], added) == ["sys/libkern/own.c"]
+    assert objects.sync(place, source, ["sys"], []) == ["sys/libkern/own.c"]
+    assert contents(place) == {"sys/a.c": "old"}
+
+
 def test_a_copy_that_was_cut_off_is_repaired(tmp_path: Path, place: objects.Place) -> None:
     first, second = tree(tmp_path / "first", a_c="one"), tree(tmp_path / "second", a_c="two")
     objects.sync(place, first, ["sys"], [])

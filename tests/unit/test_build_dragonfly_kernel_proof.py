@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfbuild.build import proof
-from dfbuild.build.dragonfly import elf32
+from dfbuild.build.dragonfly import elf
 from dfbuild.errors import BuildFailed
 
 CODE = """\
@@ -21,31 +21,32 @@ void first(int i) { if (i) handler(); else other(); }
 void second(void) { handler(); other(); first(table[3]); }
 """
 REST = "int table[8]; void handler(void) {} void other(void) {} void _start(void) { }\n"
-FLAGS = ["-m32", "-fno-pic", "-fno-pie", "-O0", "-ffreestanding", "-fno-asynchronous-unwind-tables"]
+FLAGS = ["-fno-pic", "-fno-pie", "-O0", "-ffreestanding", "-fno-asynchronous-unwind-tables"]
 
 
 def cc(*words: str | Path, cwd: Path) -> None:
     subprocess.run(["gcc", *words], cwd=cwd, check=True)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["i386", "x86_64"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("gcc") is None:
         pytest.skip("there is no gcc here")
     here = tmp_path_factory.mktemp("elf")
+    width = "-m32" if request.param == "i386" else "-m64"
     (here / "code.c").write_text(CODE)
     (here / "rest.c").write_text(REST)
     (here / "asm.s").write_text(".text\n nop\n")
     (here / "ident.c").write_text('asm(".ident \\"$Id: a version $\\"");\n')
     (here / "own.c").write_text("int guard[8]; void handler(int i) { if (guard[i]) handler(i); }\n")
     for name in ("code.c", "rest.c", "asm.s", "ident.c", "own.c"):
-        cc(*FLAGS, "-c", name, cwd=here)
-    subprocess.run(["ld", "-m", "elf_i386", "-o", "program", "code.o", "rest.o"], cwd=here, check=True)
+        cc(width, *FLAGS, "-c", name, cwd=here)
+    subprocess.run(["ld", "-m", f"elf_{request.param}", "-o", "program", "code.o", "rest.o"], cwd=here, check=True)
     return here
 
 
 def test_an_object_tells_its_compiler_and_its_call_sites(made: Path) -> None:
-    found = elf32.objects(made / "code.o", {"handler", "other", "absent"})
+    found = elf.objects(made / "code.o", {"handler", "other", "absent"})
     known = proof.elf_facts(made / "code.o")
     assert found.comments == set(known.comments)
     # The pointer in the data is no call site.
@@ -54,37 +55,39 @@ def test_an_object_tells_its_compiler_and_its_call_sites(made: Path) -> None:
 
 
 def test_what_an_object_defines_it_does_not_want_of_others(made: Path) -> None:
-    assert elf32.objects(made / "own.o", {"handler", "guard"}).references == {}
+    assert elf.objects(made / "own.o", {"handler", "guard"}).references == {}
 
 
 def test_what_is_assembled_has_no_compiler(made: Path) -> None:
-    assert elf32.objects(made / "asm.o", {"handler"}).comments == set()
+    assert elf.objects(made / "asm.o", {"handler"}).comments == set()
 
 
 def test_versions_of_sources_are_no_compilers(made: Path) -> None:
-    comments = elf32.objects(made / "ident.o", ()).comments
+    comments = elf.objects(made / "ident.o", ()).comments
     assert len(comments) == 1
     assert comments.pop().startswith("GCC: ")
 
 
 def test_a_linked_program_calls_as_often_as_its_objects(made: Path) -> None:
     for symbol in ("handler", "other", "first"):
-        in_objects = sum(elf32.objects(made / name, {symbol}).references[symbol] for name in ("code.o", "rest.o"))
-        assert elf32.calls(made / "program", symbol) == max(in_objects, 1)
-    assert elf32.calls(made / "program", "nowhere") == 0
+        in_objects = sum(elf.objects(made / name, {symbol}).references[symbol] for name in ("code.o", "rest.o"))
+        assert elf.calls(made / "program", symbol) == max(in_objects, 1)
+    assert elf.calls(made / "program", "nowhere") == 0
 
 
 def test_sizes_are_those_of_the_sections(made: Path) -> None:
-    sizes = elf32.sizes(made / "program")
+    sizes = elf.sizes(made / "program")
     assert sizes[".bss"] >= 32
     assert ".comment" not in sizes
-    assert elf32.sizes(made / "asm.o") == {".text": 1}
+    assert elf.sizes(made / "asm.o") == {".text": 1}
 
 
-def test_no_file_for_the_i386(tmp_path: Path) -> None:
-    (tmp_path / "x.o").write_bytes(Path("/bin/true").read_bytes())
-    with pytest.raises(BuildFailed, match="no ELF file for the i386"):
-        elf32.sizes(tmp_path / "x.o")
+def test_a_file_for_another_machine(tmp_path: Path) -> None:
+    data = bytearray(Path("/bin/true").read_bytes())
+    data[18] += 1  # its machine
+    (tmp_path / "x.o").write_bytes(data)
+    with pytest.raises(BuildFailed, match="no ELF file for a PC"):
+        elf.sizes(tmp_path / "x.o")
 
 
 @given(cut=st.integers(0, 2000), at=st.integers(0, 2000), byte=st.integers(0, 255))
@@ -95,7 +98,7 @@ def test_damaged_files_are_refused_or_read(made: Path, cut: int, at: int, byte: 
     broken = made / "broken.o"
     broken.write_bytes(data)
     try:
-        elf32.objects(broken, {"handler"})
-        elf32.calls(broken, "handler")
+        elf.objects(broken, {"handler"})
+        elf.calls(broken, "handler")
     except BuildFailed as error:
         assert error.component == "broken.o"

@@ -10,13 +10,15 @@ import pytest
 
 from dfbuild import releases
 from dfbuild.build.dragonfly import data, toolchain, within
-from dfbuild.build.dragonfly.layout import KIT, SRC, TOOLS, environment
+from dfbuild.build.dragonfly.layout import KIT, SRC, Places
 from dfbuild.build.recipe import Artefact
 from dfbuild.errors import BuildFailed, UsageError
 from dfbuild.model import StepKind
 from dfbuild.sandbox import Mount
 from dfbuild.source import Tree
 from dfbuild.source.hashes import Hashes
+
+PLACES = Places("i386")
 
 
 def program(path: Path, text: str = '#!/bin/sh\nprintf "%s\\n" "$0" "$@"\n') -> None:
@@ -58,7 +60,9 @@ def test_toolchains_lie_side_by_side(tmp_path: Path) -> None:
             program(root / "usr/libexec" / part / "x")
         program(root / "usr/bin/objformat")
         both.append(Artefact(StepKind.TOOLCHAIN, name, name, root))
-    mounts = {str(mount.inside.relative_to(TOOLS)): mount.outside for mount in toolchain.mounts(both)}
+    mounts = {
+        str(mount.inside.relative_to(PLACES.tools)): mount.outside for mount in toolchain.mounts(both, PLACES)
+    }
     assert sorted(mounts) == [
         "usr/bin", "usr/libexec/binutils212", "usr/libexec/binutils215", "usr/libexec/gcc2", "usr/libexec/gcc34",
     ]  # fmt: skip
@@ -71,12 +75,12 @@ def test_parts_are_mounted_once_and_nothing_else() -> None:
 
 
 def test_the_environment_is_the_same_everywhere() -> None:
-    host, cross = environment(7), environment(7, "gcc34")
+    host, cross = PLACES.environment(7), PLACES.environment(7, "gcc34")
     assert host["PATH"].split(":")[0] == str(KIT / "bin")
     assert "CCVER" not in host
-    assert cross["PATH"].split(":")[:2] == [str(TOOLS / "usr/bin"), str(KIT / "bin")]
+    assert cross["PATH"].split(":")[:2] == [str(PLACES.tools / "usr/bin"), str(KIT / "bin")]
     assert cross["NXENV"] == host["NXENV"]
-    assert str(TOOLS) not in cross["NXENV"]
+    assert str(PLACES.tools) not in cross["NXENV"]
 
 
 def fake(path: Path, parts: tuple[str, ...]) -> Tree:

@@ -11,6 +11,7 @@ import pytest
 from dfbuild import releases
 from dfbuild.build.dragonfly import ccache, coverage, data, evidence, install, part, world
 from dfbuild.build.dragonfly.components import Site
+from dfbuild.build.dragonfly.layout import Places
 from dfbuild.build.recipe import Artefact, Kitchen
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed, UsageError
@@ -165,7 +166,7 @@ def test_a_stage_is_gone_through_once_in_an_object_tree(tmp_path: Path) -> None:
     done: list[str] = []
     kitchen = Kitchen(tmp_path, (), Workspace(tmp_path), Deadline.after(10), tmp_path / "step.log", print)
     for _ in range(2):
-        site = Site(kitchen, tmp_path, Sandbox(), data.world(releases.load("1.2")))
+        site = Site(kitchen, tmp_path, Sandbox(), data.world(releases.load("1.2")), Places("i386"))
         site.once("lib/libc", lambda: done.append("libc"))
         site.once("lib", lambda: done.append("lib"))
     assert done == ["libc", "lib"]

@@ -18,7 +18,8 @@ from dfbuild.suites.names import names
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "dragonfly"
 
-DRAGONFLY = [name for name in releases.available() if releases.load(name).target == "dragonfly"]
+LOADED = [releases.load(name) for name in releases.available()]
+DRAGONFLY = [one.name for one in LOADED if one.target == "dragonfly" and one.elf_machine == "EM_386"]
 
 # What the crash signatures make of recorded consoles.
 LOGS = {

@@ -1,4 +1,4 @@
-"""DragonFly BSD on i386, built from its own source tree on a Linux host.
+"""DragonFly BSD, built from its own source tree on a Linux host.
 
 In: a source tree, the release's data (`data.py` reads its `[build]` table) and the host. Out: recipes
 host kit ▸ toolchains ▸ kernel, world ▸ programs ▸ image. Everything is built in a sandbox by the tree's own
@@ -58,7 +58,8 @@ class Target:
                 native.recipe(release, variant, builder, parts[-1], _login(keys), self._machine),
             )
         parts.append(programs.recipe(release, self._plain, variant.toolchain, protection, userland))
-        return image.recipe(release, name, parts, keys, disk_model=disk)
+        tunables = release.kernels[variant.kernel].tunables
+        return image.recipe(release, name, parts, keys, disk_model=disk, tunables=tunables)
 
     def buildworld(self, release: Release, variant: Variant, workspace: Workspace, machine: Machine) -> Recipe:
         """`make buildworld` in a guest of `variant` that `machine` boots; see `native.buildworld`."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from dfbuild.build import step
 from dfbuild.build.dragonfly import data, within
-from dfbuild.build.dragonfly.layout import OBJ, SRC, WORLD
+from dfbuild.build.dragonfly.layout import OBJ, SRC, Places
 from dfbuild.build.recipe import Kitchen
 from dfbuild.errors import BuildFailed
 from dfbuild.sandbox import Sandbox
@@ -34,6 +34,7 @@ class Site:
     objects: Path
     sandbox: Sandbox
     world: data.World
+    places: Places
     components: list[str] = field(default_factory=list)
     """Directories of the tree, in its order."""
     failed: dict[str, BuildFailed] = field(default_factory=dict)
@@ -42,7 +43,7 @@ class Site:
     @property
     def compiled(self) -> Path:
         """Where the object directories of the tree lie."""
-        return self.objects / WORLD.relative_to(OBJ) / SRC.relative_to("/")
+        return self.objects / self.places.world.relative_to(OBJ) / SRC.relative_to("/")
 
     def build(self, chosen: str) -> dict[str, Any]:
         """All stages up to the last object; returns facts. Raises `BuildFailed` naming what failed."""
@@ -55,7 +56,8 @@ class Site:
         ):
             self.once(directory, functools.partial(self._library, directory, compiler))
         found = (name for top in self._subdirectories("") for name in self._components(top))
-        self.components = list(dict.fromkeys(found))  # some are named twice
+        left_out = {one.name: one.reason for one in self.world.left_out}
+        self.components = [name for name in dict.fromkeys(found) if name not in left_out]  # some are named twice
         self.each("building", self._component, self.components)
         for name in sorted(self.failed):
             self.kitchen.say(f"{name} failed, once more by itself")
@@ -72,6 +74,7 @@ class Site:
         return {
             "components": len(self.components),
             "failed": {name: exempt[name] for name in self.failed},
+            "left out": left_out,
             "again with one job": self.again,
         }
 
@@ -102,27 +105,33 @@ class Site:
     def _hierarchy(self) -> None:
         """The directories that headers and libraries are put into, as `make _worldtmp` lays them out."""
         for file, below in _HIERARCHY.items():
-            (self.objects / (WORLD / below).relative_to(OBJ)).mkdir(parents=True, exist_ok=True)
-            argv = ["mtree", "-deU", "-f", str(SRC / "etc/mtree" / file), "-p", str(WORLD / below)]
+            (self.objects / (self.places.world / below).relative_to(OBJ)).mkdir(parents=True, exist_ok=True)
+            argv = ["mtree", "-deU", "-f", str(SRC / "etc/mtree" / file), "-p", str(self.places.world / below)]
             step.run(self.kitchen, self.sandbox, argv, "hierarchy")
 
     def _all(self, what: str, target: str, *flags: str) -> None:
         self.kitchen.say(what)
         argv = ["make", "-m", str(SRC / "share/mk"), "-f", "Makefile.inc1", *flags, target]
-        step.run(self.kitchen, self.at("", {"DESTDIR": str(WORLD)}), argv, target)
+        step.run(self.kitchen, self.at("", {"DESTDIR": str(self.places.world)}), argv, target)
 
     def _library(self, directory: str, compiler: str) -> None:
         """One step of the tree's `libraries` target: what others are linked with is installed where they look."""
         self.kitchen.say(directory)
         if within.make(
             self.kitchen, self.sandbox, directory, ("depend", "all", "install"), flags=_LIBRARY_FLAGS,
-            variables={"DESTDIR": str(WORLD), "CCVER": compiler}, jobs=within.jobs(),
+            variables={"DESTDIR": str(self.places.world), "CCVER": compiler}, jobs=within.jobs(),
             component=f"library {directory}",
         ):  # fmt: skip
             self.again.append(directory)
 
     def _component(self, name: str) -> None:
-        within.make(self.kitchen, self.sandbox, name, ("obj", "depend", "all"), variables={"DESTDIR": str(WORLD)})
+        within.make(
+            self.kitchen,
+            self.sandbox,
+            name,
+            ("obj", "depend", "all"),
+            variables={"DESTDIR": str(self.places.world)},
+        )
 
     def each(self, what: str, work: Callable[[str], None], names: Sequence[str]) -> None:
         """Do `work` with every name, several at a time. What fails is remembered, and the others go on."""

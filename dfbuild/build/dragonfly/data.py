@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from dfbuild.build.dragonfly.layout import Places
 from dfbuild.errors import UsageError
 from dfbuild.releases import Release
 from dfbuild.releases.schema import Name, Strict, Text
@@ -33,7 +34,7 @@ class Kit(Strict):
     libc: tuple[str, ...]
     """C files of the tree's libc with functions that the host's lacks; the kit's compiler links them to all."""
     make: tuple[str, ...]
-    """Compiler options for make(1), which no makefile can build yet."""
+    """Compiler options for make(1), which no makefile can build yet. None where the host has that make."""
     scripts: dict[str, str]
     """Program ▸ the shell script in the tree that is it."""
     programs: dict[str, str] = Field(default_factory=dict)
@@ -122,6 +123,8 @@ class World(Strict):
     options: tuple[str, ...] = ()
     """Lines for make.conf(5): what the tree makes only of those who ask for it."""
     exempt: tuple[Exempt, ...] = ()
+    left_out: tuple[Exempt, ...] = ()
+    """Components that are not tried: their files are in no count, the report says so."""
 
 
 class KernelBuild(Strict):
@@ -134,8 +137,14 @@ class KernelBuild(Strict):
     sources: tuple[str, ...]
     """All parts of the tree that kernels and modules are built from; others are not there."""
     kit: WorldKit
-    aicasm: Text
-    """Directory of the assembler for Adaptec's controllers, which runs while kernels are built."""
+    aicasm: str = ""
+    """Directory of the assembler for Adaptec's controllers, which runs while kernels are built, if any."""
+    added: dict[str, Text] = Field(default_factory=dict)
+    """Source file that the tree lacks ▸ ours, of `images/dragonfly`."""
+    install: tuple[str, ...] = ("-DINSTALLSTRIPPED", "-DNO_MODULES_OLD")
+    """Words for make(1) where kernel and modules are installed."""
+    beside: tuple[str, ...] = ()
+    """Files of the world that must be there for that."""
     foreign: tuple[str, ...] = ()
     """Names of objects that are not of the compiler: carried by the tree as such, or run on this host."""
 
@@ -150,6 +159,10 @@ class Image(Strict):
     """Seconds since 1970, the date of all files. Not 0: make(1) takes what has that for what is not there."""
     disks: dict[str, Name] = Field(default_factory=dict)
     """Disk model of a shape ▸ the guest's name for its first disk."""
+    blocks: tuple[str, ...] = ("boot/boot1", "boot/boot2")
+    """Files of the world that begin its slice, one behind the other."""
+    makedev: bool = True
+    """Whether device nodes are made once and for all, by `/dev/MAKEDEV`."""
 
 
 class Build(Strict):
@@ -169,6 +182,19 @@ class Build(Strict):
     image: Image = Image()
     epoch: int = 0
     """Seconds since 1970 that whatever wants a date gets."""
+    machine: Name = "i386"
+    """As the tree's makefiles call it."""
+    platform: str = ""
+    """The same, where they know of platforms."""
+
+    @property
+    def places(self) -> Places:
+        return Places(self.machine, self.platform)
+
+    def environment(self, ccver: str = "") -> dict[str, str]:
+        """The environment of make(1), see `Places.environment`."""
+        binutils = self.compilers[ccver].binutils if ccver else ""
+        return self.places.environment(self.epoch, ccver, binutils)
 
 
 def of(release: Release) -> Build:

@@ -5,8 +5,8 @@ the log of owners, modes and flags that its installation would have set as root 
 kernel and the suites' programs are parts; of what several have the last one's counts. Out of the whole come:
 
 - `/etc/master.passwd` and `/etc/group`: the numbers of the users and groups that the logs name;
-- `/dev/MAKEDEV`: the device nodes;
-- `/boot/mbr`, `/boot/boot1`, `/boot/boot2`: the blocks outside of the file system.
+- `/dev/MAKEDEV`, where there is one: the device nodes;
+- `/boot/mbr`, and what the release begins its slice with: the blocks outside of the file system.
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ def recipe(
     *,
     disk_model: str = "",
     root: int | None = None,
+    tunables: Mapping[str, str] | None = None,
 ) -> Recipe:
     """`disk.qcow2` of `parts`, the world first, into which `identity`'s client may log in as root.
 
     `disk_model` is the shape's, else that of the release's own shape; `root` the size of the root file system in
-    MiB, if not the release's own.
+    MiB, if not the release's own; `tunables` what the loader tells the kernel.
     """
     own = release.shape.disk or ""
     disk_model = disk_model or own
@@ -62,7 +63,10 @@ def recipe(
     epoch = sizes.epoch
     layout = Layout.plan(root or sizes.root, sizes.swap)
     settings = dragonfly.Settings(
-        authorized_key=identity.client_public, root=f"{device}s1a", swap=f"{device}s1b" if sizes.swap else ""
+        authorized_key=identity.client_public,
+        root=f"{device}s1a",
+        swap=f"{device}s1b" if sizes.swap else "",
+        tunables=tunables or {},
     )
     files = {**dragonfly.files(settings), f"{_HOST_KEY}.pub": f"{identity.host_public}\n".encode()}
     first = images("dragonfly") / "busmaster.S"
@@ -72,12 +76,13 @@ def recipe(
         tree, image, raw = work / "tree", work / "root.ufs", work / "disk.raw"
         run = _runner(kitchen, first.parent)
 
-        made, *laid = kitchen.needs
+        made = kitchen.needs[: len(kitchen.needs) - len(parts)]
+        laid = kitchen.needs[len(made) :]
         kitchen.say("laying out the root file system")
         logs = [lay(need.path, tree) for need in laid]
         for path, content in {**files, _HOST_KEY: identity.host_key.read_bytes()}.items():
             replace(tree / path, content)
-        text = "\n".join([*logs, dragonfly.log(), (made.path / LOG).read_text()])
+        text = "\n".join([*logs, dragonfly.log(), *((one.path / LOG).read_text() for one in made)])
         entries = manifest.scan(tree, manifest.parse_log(text, _names(tree)))
 
         kitchen.say(f"writing {len(entries)} files")
@@ -87,7 +92,7 @@ def recipe(
         blocks = BootBlocks(
             first=(work / "first").read_bytes(),
             mbr=_read(tree, "boot/mbr"),
-            slice=_read(tree, "boot/boot1") + _read(tree, "boot/boot2"),
+            slice=b"".join(_read(tree, name) for name in sizes.blocks),
         )
         disk.write(layout, blocks, image, raw)
         facts = {"files": len(entries), "sha256": _digest(raw), "ssh": (tree / _SSHD).is_file()}
@@ -104,9 +109,11 @@ def recipe(
         "files": {path: hashlib.sha256(content).hexdigest() for path, content in files.items()},
         "first": hashlib.sha256(first.read_bytes()).hexdigest(),
         "log": dragonfly.log(),
+        "blocks": list(sizes.blocks),
         "form": 4,
     }
-    return Recipe(StepKind.IMAGE, name, inputs, make, needs=(nodes(parts[0]), *parts), minutes=15)
+    needs = (*((nodes(parts[0]),) if sizes.makedev else ()), *parts)
+    return Recipe(StepKind.IMAGE, name, inputs, make, needs=needs, minutes=15)
 
 
 def nodes(world: Recipe) -> Recipe:

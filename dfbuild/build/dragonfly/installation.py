@@ -9,7 +9,7 @@ from typing import Any
 
 from dfbuild.build.dragonfly import coverage, image, install, part, within
 from dfbuild.build.dragonfly.components import INSTALL_FLAGS, Site
-from dfbuild.build.dragonfly.layout import OBJ, SRC, WORLD
+from dfbuild.build.dragonfly.layout import OBJ, SRC
 
 # Device nodes are the image's; and the makefile names programs of the system that it runs on.
 _DISTRIBUTION_FLAGS = ("-DNO_MAKEDEV_RUN", "MAKEWHATIS=makewhatis")
@@ -61,7 +61,9 @@ def _coverage(site: Site, root: Path) -> dict[str, Any]:
     def one(name: str) -> None:
         script = f"coverage-{name.replace('/', '-')}.sh"
         out = site.output(["sh", "-c", coverage.DRY_RUN, "sh", name], "", f"coverage {name}", variables)
-        (site.objects / script).write_text(coverage.script(out, f"{WORLD}{SRC}"), errors="surrogateescape")
+        (site.objects / script).write_text(
+            coverage.script(out, f"{site.places.world}{SRC}"), errors="surrogateescape"
+        )
         inside = dataclasses.replace(
             site.at("", variables),
             mounts=tuple(dataclasses.replace(mount, writable=False) for mount in site.sandbox.mounts),

@@ -7,6 +7,7 @@ The steps are those of `make buildkernel installkernel`. A kernel is built in an
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,10 +20,10 @@ from dfbuild.build import step
 from dfbuild.build.dragonfly import (
     data,
     edits,
-    elf32,
+    elf,
     evidence,
+    image,
     kernconf,
-    layout,
     objects,
     part,
     toolchain,
@@ -32,6 +33,7 @@ from dfbuild.build.dragonfly import (
 from dfbuild.build.dragonfly.layout import KIT, OBJ, SRC
 from dfbuild.build.recipe import Kitchen, Recipe
 from dfbuild.errors import BuildFailed
+from dfbuild.image.templates import images
 from dfbuild.model import StepKind, Variant
 from dfbuild.releases import Release
 from dfbuild.releases.schema import Protection, Toolchain
@@ -56,17 +58,19 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
     """
     build = data.of(release)
     own = data.kernel(release)
-    kernel = release.kernels[variant.kernel]
+    which = release.kernels[variant.kernel].like or variant.kernel
+    kernel = release.kernels[which]
     compiler = release.toolchains[variant.toolchain]
     protector = release.stack_protectors[variant.stack_protector].of_kernel
     flags = compiler.known(protector.flags)
-    ident = kernconf.name(variant.kernel, variant.toolchain, protected=bool(protector.present))
+    ident = kernconf.name(which, variant.toolchain, protected=bool(protector.present))
     makeoptions = {"DEBUG": "-g", **({"CONF_CFLAGS": " ".join(flags)} if flags else {})}
     configuration = kernconf.derive(kernconf.read(kernel, tree.path, own.config), ident, kernel, makeoptions)
     names = (*build.sources, *own.sources)
     changes = edits.within(build.edits, names)
     kit = worldkit.extended(release, tree, "kernel kit", own.kit)
     tools = toolchain.recipe(release, tree, variant.toolchain)
+    added = {name: images("dragonfly") / file for name, file in own.added.items()}
     # How it is built, apart from the sources: what an object tree is good for.
     way = {
         "release": release.name,
@@ -80,10 +84,10 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         with objects.place(kitchen.workspace, objects.key(way), kitchen.directory / "work", kitchen.say) as here:
-            changed = objects.sync(here, tree, names, changes)
+            changed = objects.sync(here, tree, names, changes, added)
             if here.old:
                 kitchen.say(f"{len(changed)} files of the source changed")
-            site = _Site(kitchen, here, own, ident, _sandbox(kitchen, here, build.epoch, variant.toolchain, flags))
+            site = _Site(kitchen, here, own, ident, _sandbox(kitchen, here, build, variant.toolchain, flags))
             again = site.build(configuration, removed=here.old and any(_is_gone(here, name) for name in changed))
             facts = site.prove(compiler, variant.toolchain, protector)
             site.install()
@@ -94,6 +98,11 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
         **way,
         "tree": tree.hash_of(names),
         "edits": edits.words(changes),
+        **(
+            {"added": {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in added.items()}}
+            if added
+            else {}
+        ),
         "proof": [compiler.comment, protector.model_dump(), list(own.foreign)],
     }
     return Recipe(StepKind.KERNEL, ident, inputs, make, needs=(kit, tools), minutes=40)
@@ -103,10 +112,10 @@ def _is_gone(here: objects.Place, name: str) -> bool:
     return not (here.source / name).exists()
 
 
-def _sandbox(kitchen: Kitchen, here: objects.Place, epoch: int, ccver: str, flags: Sequence[str]) -> Sandbox:
+def _sandbox(kitchen: Kitchen, here: objects.Place, build: data.Build, ccver: str, flags: Sequence[str]) -> Sandbox:
     """Kit and toolchain, the copy of the sources and the object tree, in their places."""
     kit, tools = kitchen.needs
-    environment = layout.environment(epoch, ccver)
+    environment = build.environment(ccver)
     # For aicasm, a program that believes to know a Linux. The modules' makefiles take COPTS.
     environment["NXCC"] = f"{environment['NXENV']} cctool -U__linux__"
     environment["COPTS"] = " ".join(flags)
@@ -115,7 +124,7 @@ def _sandbox(kitchen: Kitchen, here: objects.Place, epoch: int, ccver: str, flag
             Mount(SRC, here.source),
             Mount(OBJ, here.objects, writable=True),
             Mount(KIT, kit.path),
-            *toolchain.mounts([tools]),
+            *toolchain.mounts([tools], build.places),
         ),
         environment=environment,
     )
@@ -158,9 +167,10 @@ class _Site:
         configure = dataclasses.replace(self.sandbox, cwd=SRC / self.own.directory)
         self.kitchen.say(f"{self.ident}: configuring")
         step.run(self.kitchen, configure, ["config", "-d", self.inside, _CONF / self.ident], "config")
-        aicasm = SRC / self.own.aicasm
-        self._make(("all",), flags=("-DBOOTSTRAPPING", "-f", f"{aicasm}/Makefile"), component="aicasm",
-                   variables={"MAKESRCPATH": str(aicasm)})  # fmt: skip
+        if self.own.aicasm:
+            aicasm = SRC / self.own.aicasm
+            self._make(("all",), flags=("-DBOOTSTRAPPING", "-f", f"{aicasm}/Makefile"), component="aicasm",
+                       variables={"MAKESRCPATH": str(aicasm)})  # fmt: skip
         self.kitchen.say(f"{self.ident}: dependencies")
         self._make(("depend",), component="depend")
         self.kitchen.say(f"{self.ident}: compiling")
@@ -189,8 +199,8 @@ class _Site:
             for path in sorted((self.outside / "usr").rglob("*.o"))
             if path.is_file() and not any(fnmatch(path.name, pattern) for pattern in self.own.foreign)
         }
-        kernel = {key: elf32.objects(path, symbols) for key, path in inner.items()}
-        modules = {key: elf32.objects(path, symbols) for key, path in outer.items()}
+        kernel = {key: elf.objects(path, symbols) for key, path in inner.items()}
+        modules = {key: elf.objects(path, symbols) for key, path in outer.items()}
         facts, of_modules = (
             evidence.prove(made, {name: compiler}, name, protector, compilers={}, unprotected=()) if made else {}
             for made in (kernel, modules)
@@ -198,7 +208,7 @@ class _Site:
         in_objects = Counter[str]()
         for made in kernel.values():
             in_objects.update(made.references)
-        linked = {symbol: elf32.calls(self.outside / DEBUG, symbol) for symbol in protector.present}
+        linked = {symbol: elf.calls(self.outside / DEBUG, symbol) for symbol in protector.present}
         for symbol, count in linked.items():
             if count != in_objects[symbol]:
                 raise BuildFailed(
@@ -210,7 +220,7 @@ class _Site:
             "kernel": {**facts, "assembled": assembled, "linked": linked},
             "modules": {**of_modules, "files": len(list((self.outside / "usr").rglob("*.ko")))},
             "compiler": sorted({comment for made in kernel.values() for comment in made.comments}),
-            "sections": elf32.sizes(self.outside / DEBUG),
+            "sections": elf.sizes(self.outside / DEBUG),
         }
 
     def _linked(self) -> list[Path]:
@@ -229,8 +239,13 @@ class _Site:
         """`make install` into `root/` of the kitchen's directory, with the log of what only root could do."""
         self.kitchen.say(f"{self.ident}: installing")
         part.begin(self.kitchen, self.sandbox, self.here.objects)
-        self._make(("install",), component="install", flags=("-DINSTALLSTRIPPED", "-DNO_MODULES_OLD"),
-                   variables=part.DESTINATION)  # fmt: skip
+        beside = [self.here.objects / image.ROOT / name for name in self.own.beside]
+        for path in beside:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        self._make(("install",), component="install", flags=self.own.install, variables=part.DESTINATION)
+        for path in beside:
+            path.unlink()
         out = self.kitchen.directory
         part.finish(self.here.objects, out)
         shutil.copyfile(self.outside / DEBUG, out / DEBUG)

@@ -90,9 +90,17 @@ def _fresh(path: Path) -> Place:
     return Place(path, old=False)
 
 
-def sync(here: Place, tree: Tree, names: Sequence[str], changes: Sequence[Edit]) -> list[str]:
-    """Make `here.source` what `names` of `tree` are, with `changes` made; returns the files that changed."""
+def sync(
+    here: Place, tree: Tree, names: Sequence[str], changes: Sequence[Edit], added: Mapping[str, Path] | None = None
+) -> list[str]:
+    """Make `here.source` what `names` of `tree` are, with `changes` made; returns the files that changed.
+
+    `added` are files of ours that the tree lacks, by their names in it.
+    """
+    added = added or {}
     wanted = _wanted(tree, names, changes)
+    for name, file in added.items():
+        wanted[name] = ["file", hashlib.sha256(file.read_bytes()).hexdigest()]
     memory = here.path / "source.json"
     try:
         present: dict[str, list[str]] = json.loads(memory.read_text())
@@ -111,7 +119,7 @@ def sync(here: Place, tree: Tree, names: Sequence[str], changes: Sequence[Edit])
         by_file.setdefault(change.file, []).append(change)
     later = int(time.time()) + 1
     for name in new:
-        _copy(tree.path / name, here.source / name, wanted[name][0], by_file.get(name, ()))
+        _copy(added.get(name, tree.path / name), here.source / name, wanted[name][0], by_file.get(name, ()))
         if here.old and wanted[name][0] != "directory":
             # make(1) sees whole seconds: newer than what a build has left that ended in this one.
             os.utime(here.source / name, (later, later), follow_symlinks=False)

@@ -11,7 +11,7 @@ from typing import Any
 import dfbuild
 from dfbuild.build import proof, step
 from dfbuild.build.dragonfly import data, image, toolchain
-from dfbuild.build.dragonfly.layout import KIT, OBJ, TOOLS, WORLD, environment
+from dfbuild.build.dragonfly.layout import KIT, OBJ, Places
 from dfbuild.build.recipe import Kitchen, Recipe
 from dfbuild.model import StepKind
 from dfbuild.releases import Release
@@ -31,6 +31,8 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection, worl
     `world` is the recipe of the world that they run in; changing a program builds no other anew. The facts
     are those of `proof.prove`.
     """
+    build = data.of(release)
+    places = build.places
     flags = (*_CFLAGS, *release.toolchains[name].known(protection.flags))
     sources = {path.name: path.read_bytes() for path in sorted(_SOURCES.iterdir()) if path.suffix in (".c", ".h")}
 
@@ -45,11 +47,11 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection, worl
         sandbox = Sandbox(
             mounts=(
                 Mount(OBJ, objects, writable=True),
-                Mount(WORLD, made.path / image.ROOT),
-                *toolchain.mounts(tools),
+                Mount(places.world, made.path / image.ROOT),
+                *toolchain.mounts(tools, places),
             ),
             cwd=OBJ,
-            environment=environment(data.of(release).epoch, name) | {"PATH": _path()},
+            environment=build.environment(name) | {"PATH": _path(places)},
         )
         names = [PurePath(file).stem for file in sources if file.endswith(".c")]
         kitchen.say(f"compiling {len(names)} programs with {name}")
@@ -80,5 +82,5 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection, worl
     return Recipe(StepKind.WORLD, f"{world.name} programs", inputs, make, needs=needs, minutes=10)
 
 
-def _path() -> str:
-    return f"{TOOLS}/usr/bin:{KIT}/bin:/usr/bin:/bin"
+def _path(places: Places) -> str:
+    return f"{places.tools}/usr/bin:{KIT}/bin:/usr/bin:/bin"

@@ -13,7 +13,7 @@ from typing import Any
 from dfbuild import process
 from dfbuild.build import proof, step
 from dfbuild.build.dragonfly import data, hostkit, within
-from dfbuild.build.dragonfly.layout import KIT, SRC, TOOLS
+from dfbuild.build.dragonfly.layout import KIT, SRC, Places
 from dfbuild.build.recipe import Artefact, Kitchen, Recipe
 from dfbuild.errors import BuildFailed, UsageError
 from dfbuild.model import StepKind
@@ -30,7 +30,7 @@ def recipe(release: Release, tree: Tree, name: str) -> Recipe:
     """The toolchain `name` of `release` from `tree`: a prefix that works by itself, wherever it lies.
 
     `bin/` has `cc`, `c++`, `cpp`, `as`, `ld` and the others; `usr/` what the tree's makefiles install, in the
-    tree's own layout, to be mounted at `layout.TOOLS`: compilers below `usr/libexec/<CCVER>`, binary utilities
+    tree's own layout, to be mounted at `Places.tools`: compilers below `usr/libexec/<CCVER>`, binary utilities
     below `usr/libexec/<BINUTILSVER>/elf`, and in `usr/bin` the dispatcher that chooses by `CCVER`.
     """
     build = data.of(release)
@@ -49,18 +49,18 @@ def recipe(release: Release, tree: Tree, name: str) -> Recipe:
         for need in kitchen.needs:
             merge(need.path / "usr", kitchen.directory / "usr")
         wrap(kitchen.directory, name, compiler.binutils)
-        return prove(kitchen, compiler, comment)
+        return prove(kitchen, compiler, comment, release.elf_machine)
 
     inputs = {"compiler": compiler.model_dump(), "comment": comment, "form": 1}
     return Recipe(StepKind.TOOLCHAIN, name, inputs, make, needs=needs, minutes=5)
 
 
-def mounts(toolchains: Sequence[Artefact]) -> tuple[Mount, ...]:
-    """Several toolchains as one at `layout.TOOLS`, as a whole build has them: `CCVER` chooses."""
+def mounts(toolchains: Sequence[Artefact], places: Places) -> tuple[Mount, ...]:
+    """Several toolchains as one at `Places.tools`, as a whole build has them: `CCVER` chooses."""
     found: dict[Path, Mount] = {}
     for toolchain in toolchains:
         for path in (*(toolchain.path / "usr/libexec").iterdir(), *toolchain.path.glob("usr/bin")):
-            inside = TOOLS / path.relative_to(toolchain.path)
+            inside = places.tools / path.relative_to(toolchain.path)
             found.setdefault(inside, Mount(inside, path))
     return tuple(found.values())
 
@@ -80,22 +80,25 @@ def _tools(
 ) -> Recipe:
     """What the makefiles of `directories` build and install as cross tools: `usr/`."""
     parts = within.Parts(tree, build, (*build.sources, *sources))
+    place = build.places.tools
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         installed = kitchen.directory / _PREFIX
         installed.mkdir()
         sandbox = within.sandbox(
-            kitchen, parts, Mount(KIT, kitchen.needs[0].path), tools=(Mount(TOOLS, installed, writable=True),)
+            kitchen, parts, Mount(KIT, kitchen.needs[0].path), tools=(Mount(place, installed, writable=True),)
         )
-        hierarchy = ["mtree", "-deU", "-f", str(SRC / "etc/mtree/BSD.usr.dist"), "-p", str(TOOLS / "usr")]
+        hierarchy = ["mtree", "-deU", "-f", str(SRC / "etc/mtree/BSD.usr.dist"), "-p", str(place / "usr")]
         (installed / "usr").mkdir()
         step.run(kitchen, sandbox, hierarchy, "hierarchy")
+        destination = {"DESTDIR": str(place)}
         again = [
             directory
             for directory in directories
-            if within.make(kitchen, sandbox, directory, _TARGETS, flags=build.flags, jobs=within.jobs())
+            if within.make(
+                kitchen, sandbox, directory, _TARGETS, flags=build.flags, variables=destination, jobs=within.jobs()
+            )
         ]
-        destination = {"DESTDIR": str(TOOLS)}
         for directory in directories:
             within.make(kitchen, sandbox, directory, ("install",), flags=build.flags, variables=destination)
         _prune(installed / "usr")
@@ -153,14 +156,16 @@ int probe(int i) { char buffer[64]; other(buffer); return buffer[i]; }
 _REST = """\
 int __guard[8];
 void __stack_smash_handler(void) { for (;;) ; }
+unsigned long __stack_chk_guard;
+void __stack_chk_fail(void) { for (;;) ; }
 void other(char *p) { *p = 1; }
 extern int probe(int);
 void _start(void) { probe(1); for (;;) ; }
 """
-_GUARD = frozenset({"__guard", "__stack_smash_handler"})
+_GUARD = frozenset({"__guard", "__stack_smash_handler", "__stack_chk_guard", "__stack_chk_fail"})
 
 
-def prove(kitchen: Kitchen, compiler: data.Compiler, comment: str) -> dict[str, Any]:
+def prove(kitchen: Kitchen, compiler: data.Compiler, comment: str, machine: str) -> dict[str, Any]:
     """Compile, assemble and link with the prefix in the kitchen's directory, as a user would; the facts of it.
 
     Raises `BuildFailed` unless the compiler says that it is what it should be, signs its work so, and protects
@@ -183,7 +188,7 @@ def prove(kitchen: Kitchen, compiler: data.Compiler, comment: str) -> dict[str, 
         made = work / f"probe{name}.o"
         step.run(kitchen, sandbox, [cc, *plain, *words, "-c", "probe.c", "-o", made], "proof")
         facts = proof.elf_facts(made)
-        if facts.machine != "EM_386" or not any(re.search(comment, text) for text in facts.comments):
+        if facts.machine != machine or not any(re.search(comment, text) for text in facts.comments):
             raise BuildFailed(f"{cc.name} signs its work {facts.comments} for {facts.machine}", component="proof")
         protected[name] = bool(facts.refers_to(_GUARD))
     expected = {"": compiler.protector == "unless", "off": False, "on": True}
@@ -192,7 +197,7 @@ def prove(kitchen: Kitchen, compiler: data.Compiler, comment: str) -> dict[str, 
     step.run(kitchen, sandbox, [cc, *plain, "-c", "rest.c", "-o", "rest.o"], "proof")
     step.run(kitchen, sandbox, [prefix / "bin/ld", "-o", "program", "probe.o", "rest.o"], "proof")
     program = proof.elf_facts(work / "program")
-    if program.kind != "ET_EXEC" or not program.static or program.machine != "EM_386":
+    if program.kind != "ET_EXEC" or not program.static or program.machine != machine:
         raise BuildFailed(f"ld made a {program.kind} for {program.machine}", component="proof")
     shutil.rmtree(work)
     return {"version": version, "comments": list(facts.comments), "protector": compiler.protector}

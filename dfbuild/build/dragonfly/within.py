@@ -13,7 +13,7 @@ from typing import Any
 from dfbuild.build import step
 from dfbuild.build.dragonfly import edits
 from dfbuild.build.dragonfly.data import Build, Edit
-from dfbuild.build.dragonfly.layout import OBJ, SRC, environment
+from dfbuild.build.dragonfly.layout import OBJ, SRC
 from dfbuild.build.recipe import Kitchen
 from dfbuild.errors import BuildFailed
 from dfbuild.sandbox import Mount, Sandbox
@@ -86,7 +86,7 @@ def sandbox(
             kit,
             *tools,
         ),
-        environment=environment(parts.build.epoch, ccver),
+        environment=parts.build.environment(ccver),
     )
 
 

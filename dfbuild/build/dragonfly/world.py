@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dfbuild.build.dragonfly import ccache, data, edits, elf32, evidence, objects, toolchain, within, worldkit
+from dfbuild.build.dragonfly import ccache, data, edits, elf, evidence, objects, toolchain, within, worldkit
 from dfbuild.build.dragonfly.components import Site
 from dfbuild.build.dragonfly.installation import install_world
-from dfbuild.build.dragonfly.layout import KIT, OBJ, SRC, WORLD
+from dfbuild.build.dragonfly.layout import KIT, OBJ, SRC
 from dfbuild.build.recipe import Kitchen, Recipe
 from dfbuild.model import StepKind
 from dfbuild.releases import Release
@@ -69,16 +69,15 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
             tools=(
                 Mount(SRC / "sys", kitchen.directory / "sys"),
                 *edits.overlays(changes, tree.path, kitchen.directory / "edited"),
-                *toolchain.mounts(kitchen.needs[1:]),
+                *toolchain.mounts(kitchen.needs[1:], build.places),
             ),
             ccver=name,
             objects=place,
         )
-        environment = {**sandbox.environment, "MAKEOBJDIRPREFIX": str(WORLD), "__MAKE_CONF": str(_MAKE_CONF)}
-        for foreign in ("TOOLS_PREFIX", "USRDATA_PREFIX"):
-            del environment[foreign]
-        sandbox = dataclasses.replace(sandbox, environment=environment)
-        site = Site(kitchen, place, ccache.before(sandbox, kitchen.needs[1:], kitchen.workspace), world)
+        sandbox = dataclasses.replace(sandbox, environment=environment(sandbox.environment, build))
+        site = Site(
+            kitchen, place, ccache.before(sandbox, kitchen.needs[1:], kitchen.workspace), world, build.places
+        )
         facts = site.build(name)
         kitchen.say("reading the objects")
         proof = _prove(site.compiled, release, name, protection, world)
@@ -88,12 +87,22 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
         **parts.inputs(),
         "kernel": _digest(tree.path, kernel),
         "kernel edits": edits.words(changes),
-        "world": world.model_dump(exclude={"kit"}),
+        "world": world.model_dump(exclude={"kit", *({"left_out"} if not world.left_out else ())}),
         "flags": list(flags),
         "proof": [release.toolchains[name].comment, protection.model_dump()],
         "form": 1,
     }
     return Recipe(StepKind.WORLD, label(name, protection), inputs, make, needs=needs, minutes=90)
+
+
+def environment(cross: Mapping[str, str], build: data.Build) -> dict[str, str]:
+    """The environment of make(1) for the world, of that for whatever else is cross-built: WMAKEENV of the tree."""
+    names = {**cross, "MAKEOBJDIRPREFIX": str(build.places.world), "__MAKE_CONF": str(_MAKE_CONF)}
+    for foreign in ("TOOLS_PREFIX", "USRDATA_PREFIX"):
+        del names[foreign]
+    if build.platform:
+        names |= {"_SHLIBDIRPREFIX": str(build.places.world), "SYSBUILD": "yes", "WORLDBUILD": "1"}
+    return names
 
 
 def label(toolchain: str, protection: Protection) -> str:
@@ -156,7 +165,7 @@ def _prove(
     """What all objects below `compiled` say of compiler and protector."""
     symbols = {*protection.present, *protection.absent}
     found = {
-        path.relative_to(compiled).as_posix(): elf32.objects(path, symbols)
+        path.relative_to(compiled).as_posix(): elf.objects(path, symbols)
         for path in sorted(compiled.rglob("*.o"))
         if path.is_file()
     }

@@ -24,9 +24,20 @@ from dfbuild.sandbox import Mount, Sandbox
 from dfbuild.source import Tree
 
 OWN = Path(__file__).parent
-"""Our part of it: `bin`, `include` and `lib`."""
-PACKAGES = ("gcc-12", "gcc-12-multilib", "g++-12", "g++-12-multilib", "libc6-dev-i386", "binutils", "original-awk")
-"""Debian packages that it is made of."""
+"""Our part of it: `bin`, `include` and `lib`, and over them those of a machine."""
+PACKAGES = {
+    "i386": (
+        "gcc-12",
+        "gcc-12-multilib",
+        "g++-12",
+        "g++-12-multilib",
+        "libc6-dev-i386",
+        "binutils",
+        "original-awk",
+    ),
+    "x86_64": ("gcc-12", "g++-12", "libc6-dev", "binutils", "original-awk", "bmake", "byacc", "flex", "m4"),
+}  # fmt: skip
+"""Debian packages that it is made of, by the machine that the tree is built for."""
 _MAKE = "usr.bin/make"
 _HERE = ("bin", "include", "lib")
 
@@ -35,12 +46,16 @@ def recipe(release: Release, tree: Tree) -> Recipe:
     """`bin`, `include` and `lib` of the host kit."""
     build = data.of(release)
     kit = build.kit
-    parts = within.Parts(tree, build, (*build.sources, *kit.sources, *kit.headers, *kit.libc, _MAKE))
+    special = OWN / build.machine
+    own_make = (_MAKE,) if kit.make else ()
+    parts = within.Parts(tree, build, (*build.sources, *kit.sources, *kit.headers, *kit.libc, *own_make))
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         root = kitchen.directory
         for name in _HERE:
             shutil.copytree(OWN / name, root / name)
+        if special.is_dir():
+            shutil.copytree(special, root, dirs_exist_ok=True)
         for header in kit.headers:
             shutil.copyfile(tree.path / header, root / "include" / Path(header).name)
         for name, script in kit.scripts.items():
@@ -50,10 +65,11 @@ def recipe(release: Release, tree: Tree) -> Recipe:
         sandbox = within.sandbox(kitchen, parts, Mount(KIT, root, writable=True))
         kitchen.say("host kit: make")
         _libc(kitchen, sandbox, kit.libc)
-        sources = sorted(path.relative_to(tree.path) for path in (tree.path / _MAKE).rglob("*.c"))
-        own = [str(SRC / path) for path in sources if path.parent.name in ("make", "lst.lib")]
-        compiler = ["cc", "-O", f"-I{SRC / _MAKE}", f'-DPATH_DEFSHELLDIR="{KIT}/bin"', *kit.make]
-        step.run(kitchen, sandbox, [*compiler, *own, "-o", KIT / "bin/make"], "make")
+        if kit.make:
+            sources = sorted(path.relative_to(tree.path) for path in (tree.path / _MAKE).rglob("*.c"))
+            own = [str(SRC / path) for path in sources if path.parent.name in ("make", "lst.lib")]
+            compiler = ["cc", "-O", f"-I{SRC / _MAKE}", f'-DPATH_DEFSHELLDIR="{KIT}/bin"', *kit.make]
+            step.run(kitchen, sandbox, [*compiler, *own, "-o", KIT / "bin/make"], "make")
         for directory, program in kit.programs.items():
             kitchen.say(f"host kit: {program}")
             _build(kitchen, sandbox, directory, build)
@@ -70,15 +86,20 @@ def recipe(release: Release, tree: Tree) -> Recipe:
         **parts.inputs(),
         "kit": kit.model_dump(),
         "flags": list(build.flags),
-        "own": {
-            str(path.relative_to(OWN)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for name in _HERE
-            for path in sorted((OWN / name).rglob("*"))
-            if path.is_file()
-        },
-        "host": apt.installed(PACKAGES),
+        "own": digests(OWN, build.machine),
+        "host": apt.installed(PACKAGES[build.machine]),
     }
     return Recipe(StepKind.TOOLS, "host kit", inputs, make, minutes=10)
+
+
+def digests(own: Path, machine: str) -> dict[str, str]:
+    """What a content key has to hold of a kit's own files, those for `machine` among them."""
+    return {
+        str(path.relative_to(own)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for name in (*_HERE, machine)
+        for path in sorted((own / name).rglob("*"))
+        if path.is_file()
+    }
 
 
 def _libc(kitchen: Kitchen, sandbox: Sandbox, of_tree: Sequence[str]) -> None:

@@ -7,7 +7,6 @@ the sandbox it lies at `layout.KIT` instead of the host kit.
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from dfbuild.sandbox import Mount, Sandbox
 from dfbuild.source import Tree
 
 OWN = Path(__file__).parent
-"""Our part of it, over the host kit's."""
+"""Our part of it, over the host kit's, and over it that of a machine."""
 _HERE = ("bin", "include", "lib")
 _COMPILER = "cctool"
 _FLAGS = ("-DNO_NLS", "-DNOHTML")
@@ -38,6 +37,7 @@ def recipe(release: Release, tree: Tree) -> Recipe:
 def extended(release: Release, tree: Tree, title: str, kit: data.WorldKit) -> Recipe:
     """A kit with all that is ours of the world kit, and of the tree what `kit` says."""
     build = data.of(release)
+    special = OWN / build.machine
     own_headers = [header for program in kit.programs.values() for header in program.headers]
     parts = within.Parts(tree, build, (*build.sources, *kit.sources, *kit.headers, *kit.libc, *own_headers))
 
@@ -46,6 +46,8 @@ def extended(release: Release, tree: Tree, title: str, kit: data.WorldKit) -> Re
         for name in _HERE:
             shutil.copytree(kitchen.needs[0].path / name, root / name, symlinks=True)
             shutil.copytree(OWN / name, root / name, dirs_exist_ok=True)
+        if special.is_dir():
+            shutil.copytree(special, root, dirs_exist_ok=True)
         for path in (root / "bin").iterdir():
             path.chmod(0o755)
         for header, name in kit.headers.items():
@@ -75,18 +77,9 @@ def extended(release: Release, tree: Tree, title: str, kit: data.WorldKit) -> Re
         **parts.inputs(),
         "kit": kit.model_dump(),
         "flags": [*build.flags, *_FLAGS],
-        "own": _digests(OWN),
+        "own": hostkit.digests(OWN, build.machine),
     }
     return Recipe(StepKind.TOOLS, title, inputs, make, needs=(hostkit.recipe(release, tree),), minutes=10)
-
-
-def _digests(own: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(own)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for name in _HERE
-        for path in sorted((own / name).rglob("*"))
-        if path.is_file()
-    }
 
 
 def _libc(kitchen: Kitchen, sandbox: Sandbox, kit: data.WorldKit) -> None:

@@ -1,0 +1,1 @@
+/* BSDs declare sysctl(3) here; the host has none. */

@@ -1,0 +1,2 @@
+/* BSD's own place for NULL. */
+#include <stddef.h>

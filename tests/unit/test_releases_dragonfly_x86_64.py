@@ -1,0 +1,60 @@
+"""What is known about the 64-bit line, held against recorded consoles and against the suites' own checks."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from dfbuild import releases
+from dfbuild.build.dragonfly import data
+from dfbuild.console.monitor import Monitor
+from dfbuild.console.stages import BootTracker
+from dfbuild.suites.names import names
+
+RECORDED = Path(__file__).parents[1] / "recorded" / "dragonfly"
+MASTER = releases.load("master")
+
+LOGS = {
+    "5.9-x86_64-disk-boot.log": None,
+    "5.9-x86_64-smp2-multi-user.log": None,
+    "5.9-x86_64-panic-early-ddb.log": "panic: zone: invalid zone",
+}
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_recorded_consoles(log: str) -> None:
+    monitor = Monitor(MASTER.console.crashes)
+    crash = monitor.feed((RECORDED / log).read_bytes(), 0) or monitor.settle()
+    assert (crash and crash.title) == LOGS[log]
+
+
+def test_a_boot_from_disk_is_followed() -> None:
+    data = (RECORDED / "5.9-x86_64-disk-boot.log").read_bytes()
+    boot = BootTracker(MASTER.console.stages, silence=60.0, power_on=0.0)
+    for offset in range(0, len(data), 7):
+        boot.feed(data[offset : offset + 7], offset, 1.0)
+    assert [stage.stage for stage in boot.reached] == ["boot2", "loader", "kernel", "root", "login"]
+
+
+def test_every_expectation_is_of_a_check_that_there_is() -> None:
+    for entry in MASTER.expect:
+        assert [check for check in names() if fnmatchcase(check, entry.check)], entry.check
+
+
+def test_every_question_of_the_suites_has_a_command() -> None:
+    assert {"cpu-count", "cpu-threads", "port-range", "mark", "aslr-on", "aslr-off"} <= MASTER.commands.keys()
+
+
+def test_kernels_that_differ_in_what_the_loader_says_are_built_once() -> None:
+    assert {MASTER.kernels[name].like or name for name in ("nx0", "nx1", "nx2")} == {"nx1"}
+    assert MASTER.kernels["nx2"].tunables == {"machdep.pmap_nx_enable": "2"}
+
+
+def test_places_and_environment_are_of_the_machine() -> None:
+    build = data.of(MASTER)
+    cross = build.environment("gcc80")
+    assert (cross["MACHINE"], cross["MACHINE_PLATFORM"]) == ("x86_64", "pc64")
+    assert cross["BINUTILSVER"] == "binutils234"
+    assert "x86_64" in str(build.places.world)
