@@ -183,3 +183,31 @@ def test_all_archives_of_a_tree(tmp_path: Path) -> None:
     assert install.undate(tmp_path, 5) == 2
     assert (tmp_path / "usr/libx.a").read_bytes() == install.undated(archive(("a.o/", 9, b"ab")), 5)
     assert (tmp_path / "usr/notes.a").read_text() == "no archive"
+
+
+def test_what_is_installed_already_stays_as_old_as_it_is(tmp_path: Path) -> None:
+    """For `-C`: whatever was compiled with a header that is written again would be compiled again."""
+    root, log = tmp_path / "root", tmp_path / "log"
+    root.mkdir()
+    for name in ("a.h", "b.h"):
+        (tmp_path / name).write_text(name)
+    words = ["-C", "-m", "444", "a.h", "b.h"]
+    run("install", *words, root, cwd=tmp_path)
+    os.utime(root / "a.h", (1, 1))
+    run("install", *words, root, cwd=tmp_path, log=log)
+    assert (root / "a.h").stat().st_mtime == 1
+    assert {name: told["mode"] for name, told in kept(log, root).items()} == {"a.h": 0o444, "b.h": 0o444}
+    (tmp_path / "b.h").write_text("other")
+    run("install", *words, root, cwd=tmp_path)
+    assert (root / "b.h").read_text() == "other"
+
+
+def test_cpdup_writes_what_differs(tmp_path: Path) -> None:
+    source, target = tmp_path / "from", tmp_path / "to"
+    source.mkdir()
+    (source / "a.h").write_text("a")
+    cpdup = worldkit.OWN / "x86_64/bin/cpdup"
+    for _ in range(2):
+        subprocess.run(["sh", cpdup, "-o", source, target], check=True)
+    assert (target / "a.h").read_text() == "a"
+    assert (target / "a.h").stat().st_mtime_ns == (source / "a.h").stat().st_mtime_ns

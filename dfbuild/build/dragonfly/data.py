@@ -52,6 +52,8 @@ class Binutils(Strict):
     """Directories of the tree, built and installed in this order."""
     sources: tuple[str, ...]
     """All parts of the tree that are read while it is built; others are not there."""
+    linker: Name = "ld"
+    """The one of several that the tree takes for `ld`."""
 
 
 class Compiler(Strict):

@@ -10,6 +10,7 @@ from typing import Any
 from dfbuild.build.dragonfly import coverage, image, install, part, within
 from dfbuild.build.dragonfly.components import INSTALL_FLAGS, Site
 from dfbuild.build.dragonfly.layout import OBJ, SRC
+from dfbuild.errors import BuildFailed
 
 # Device nodes are the image's; and the makefile names programs of the system that it runs on.
 _DISTRIBUTION_FLAGS = ("-DNO_MAKEDEV_RUN", "MAKEWHATIS=makewhatis")
@@ -26,13 +27,18 @@ def install_world(site: Site, epoch: int) -> dict[str, Any]:
         (root / below).mkdir(parents=True, exist_ok=True)
     kitchen.say("directories")
     _make(site, "etc", "distrib-dirs", "install hierarchy")
+    not_installed: dict[str, BuildFailed] = {}
     # One after the other: some add to files of others, and in what order shows.
     for count, name in enumerate(site.components, 1):
         if name in site.failed:
             continue
         if count % 100 == 0:
             kitchen.say(f"installing: {count} of {len(site.components)} components, now at {name}")
-        _make(site, name, "install", f"install {name}", *INSTALL_FLAGS)
+        try:
+            _make(site, name, "install", f"install {name}", *INSTALL_FLAGS)
+        except BuildFailed as error:
+            site.failed[name] = not_installed[name] = error
+            site.judge()
     kitchen.say("distribution")
     _make(site, "etc", "distribution", "install distribution", *_DISTRIBUTION_FLAGS)
     facts = _coverage(site, root)
@@ -40,7 +46,8 @@ def install_world(site: Site, epoch: int) -> dict[str, Any]:
     merged = part.installed(site.objects)
     (kitchen.directory / image.LOG).write_text(install.log(merged), errors="surrogateescape")
     shutil.move(root, kitchen.directory / image.ROOT)
-    return {"files": len(merged), **facts}
+    exempt = {one.name: one.reason for one in site.world.exempt}
+    return {"files": len(merged), **facts, "not installed": {name: exempt[name] for name in not_installed}}
 
 
 def _make(site: Site, directory: str, target: str, component: str, *flags: str) -> None:

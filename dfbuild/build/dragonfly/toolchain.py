@@ -44,14 +44,22 @@ def recipe(release: Release, tree: Tree, name: str) -> Recipe:
         _compiler(build, tree, name, kit),
     )
     comment = release.toolchains[name].comment
+    linker = build.binutils[compiler.binutils].linker
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         for need in kitchen.needs:
             merge(need.path / "usr", kitchen.directory / "usr")
+        if linker != "ld":
+            (kitchen.directory / "usr/libexec" / compiler.binutils / "elf/ld").symlink_to(linker)
         wrap(kitchen.directory, name, compiler.binutils)
         return prove(kitchen, compiler, comment, release.elf_machine)
 
-    inputs = {"compiler": compiler.model_dump(), "comment": comment, "form": 1}
+    inputs = {
+        "compiler": compiler.model_dump(),
+        "comment": comment,
+        **({"linker": linker} if linker != "ld" else {}),
+        "form": 1,
+    }
     return Recipe(StepKind.TOOLCHAIN, name, inputs, make, needs=needs, minutes=5)
 
 

@@ -54,7 +54,7 @@ def extended(release: Release, tree: Tree, title: str, kit: data.WorldKit) -> Re
             _copy(tree.path / header, root / "include" / name)
         sandbox = within.sandbox(kitchen, parts, Mount(KIT, root, writable=True))
         kitchen.say(f"{title}: libc")
-        _libc(kitchen, sandbox, kit)
+        _libc(kitchen, sandbox, kit, special)
         flags = (*build.flags, *_FLAGS)
         compiler = shlex.join([_COMPILER, *(f"-D{name}={value}" for name, value in kit.defines.items())])
         for directory, library in kit.libraries.items():
@@ -82,12 +82,12 @@ def extended(release: Release, tree: Tree, title: str, kit: data.WorldKit) -> Re
     return Recipe(StepKind.TOOLS, title, inputs, make, needs=(hostkit.recipe(release, tree),), minutes=10)
 
 
-def _libc(kitchen: Kitchen, sandbox: Sandbox, kit: data.WorldKit) -> None:
+def _libc(kitchen: Kitchen, sandbox: Sandbox, kit: data.WorldKit, special: Path) -> None:
     """More of a BSD's libc in `lib/libdfbuild.a`, and libraries that programs name and do not need."""
     sources = {SRC / name: f"{Path(name).stem}.o" for name in kit.libc}
     for source, compiled in sources.items():
         step.run(kitchen, sandbox, [_COMPILER, "-O", "-c", source, "-o", OBJ / compiled], "libc")
-    own = [KIT / "lib" / path.name for path in sorted(OWN.glob("lib/*.c"))]
+    own = [KIT / "lib" / path.name for top in (OWN, special) for path in sorted(top.glob("lib/*.c"))]
     for source in own:
         step.run(kitchen, sandbox, ["cc", "-O", "-c", source, "-o", OBJ / f"{source.stem}.o"], "libc")
     objects = [OBJ / name for name in (*sources.values(), *(f"{source.stem}.o" for source in own))]

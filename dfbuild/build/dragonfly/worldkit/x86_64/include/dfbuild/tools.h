@@ -26,14 +26,10 @@
 #define __CONCAT1(left, right) left##right
 #define __CONCAT(left, right) __CONCAT1(left, right)
 
-/* Of <sys/cdefs.h> and <sys/param.h>. */
+/* Of <sys/cdefs.h>. */
 #define __PAST_END(array, index) (((__typeof__(*(array)) *)(array))[index])
 #define __packed __attribute__((__packed__))
 #define __pure __attribute__((__pure__))
-#define ALIGN(value) (((unsigned long)(value) + sizeof(long) - 1) & ~(sizeof(long) - 1))
-#define NELEM(array) (sizeof(array) / sizeof((array)[0]))
-#define roundup2(value, unit) (((value) + ((unit) - 1)) & ~((unit) - 1))
-#define rounddown2(value, unit) ((value) & ~((unit) - 1))
 
 /* Types. */
 #define QUAD_MAX LLONG_MAX
@@ -75,7 +71,9 @@ extern const char *dfbuild_siglist[];
 extern const char *dfbuild_signame[];
 
 char *fgetln(FILE *, size_t *);
+FILE *fwopen(void *, int (*)(void *, const char *, int));
 const char *getprogname(void);
+void *recallocarray(void *, size_t, size_t, size_t);
 void *reallocf(void *, size_t);
 void srandomdev(void);
 size_t strlcat(char *, const char *, size_t);
