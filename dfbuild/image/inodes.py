@@ -19,7 +19,8 @@ from dfbuild.image.manifest import Entry, Kind
 
 FLAGS = {
     "nodump": 0x1, "uchg": 0x2, "uappnd": 0x4, "opaque": 0x8, "uunlnk": 0x10,
-    "arch": 0x10000, "schg": 0x20000, "sappnd": 0x40000, "sunlnk": 0x100000,
+    "uxlink": 0x100, "xlink": 0x100, "arch": 0x10000, "schg": 0x20000, "sappnd": 0x40000, "sunlnk": 0x100000,
+    "sxlink": 0x1000000,
 }  # fmt: skip
 """File flags by the names of chflags(1): sys/sys/stat.h."""
 

@@ -102,9 +102,8 @@ def test_a_disk_of_parts(build: Build, tmp_path: Path) -> None:
 
 
 def test_a_disk_without_device_nodes_that_tells_the_kernel(tmp_path: Path) -> None:
-    """As of the 64-bit line: devfs(5), other boot blocks, and a variable for the loader."""
-    files = {name: text for name, text in WORLD.items() if not name.startswith(("dev/", "boot/boot"))}
-    world = part("world", files | {f"boot/boot{n}_32": WORLD[f"boot/boot{n}"] for n in (1, 2)}, WORLD_LOG)
+    """As of the 64-bit line: devfs(5), and a variable for the loader."""
+    world = part("world", {name: text for name, text in WORLD.items() if not name.startswith("dev/")}, WORLD_LOG)
     workspace = Workspace(tmp_path)
     keys = identity.ensure(workspace, "dragonfly", identity.Kind.RSA)
     recipe = image.recipe(releases.load("master"), "nx2", [world], keys, tunables={"machdep.pmap_nx_enable": "2"})

@@ -161,8 +161,6 @@ class Image(Strict):
     """Seconds since 1970, the date of all files. Not 0: make(1) takes what has that for what is not there."""
     disks: dict[str, Name] = Field(default_factory=dict)
     """Disk model of a shape ▸ the guest's name for its first disk."""
-    blocks: tuple[str, ...] = ("boot/boot1", "boot/boot2")
-    """Files of the world that begin its slice, one behind the other."""
     makedev: bool = True
     """Whether device nodes are made once and for all, by `/dev/MAKEDEV`."""
 

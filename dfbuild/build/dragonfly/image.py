@@ -6,7 +6,7 @@ kernel and the suites' programs are parts; of what several have the last one's c
 
 - `/etc/master.passwd` and `/etc/group`: the numbers of the users and groups that the logs name;
 - `/dev/MAKEDEV`, where there is one: the device nodes;
-- `/boot/mbr`, and what the release begins its slice with: the blocks outside of the file system.
+- `/boot/mbr`, `/boot/boot1`, `/boot/boot2`: the blocks outside of the file system.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def recipe(
         blocks = BootBlocks(
             first=(work / "first").read_bytes(),
             mbr=_read(tree, "boot/mbr"),
-            slice=b"".join(_read(tree, name) for name in sizes.blocks),
+            slice=_read(tree, "boot/boot1") + _read(tree, "boot/boot2"),
         )
         disk.write(layout, blocks, image, raw)
         facts = {"files": len(entries), "sha256": _digest(raw), "ssh": (tree / _SSHD).is_file()}
@@ -109,7 +109,6 @@ def recipe(
         "files": {path: hashlib.sha256(content).hexdigest() for path, content in files.items()},
         "first": hashlib.sha256(first.read_bytes()).hexdigest(),
         "log": dragonfly.log(),
-        "blocks": list(sizes.blocks),
         "form": 4,
     }
     needs = (*((nodes(parts[0]),) if sizes.makedev else ()), *parts)
