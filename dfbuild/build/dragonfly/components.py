@@ -41,6 +41,11 @@ class Site:
     again: list[str] = field(default_factory=list)
 
     @property
+    def exempt(self) -> dict[str, str]:
+        """What may fail or be missing ▸ why."""
+        return {one.name: one.reason for one in self.world.exempt}
+
+    @property
     def compiled(self) -> Path:
         """Where the object directories of the tree lie."""
         return self.objects / self.places.world.relative_to(OBJ) / SRC.relative_to("/")
@@ -70,18 +75,16 @@ class Site:
                 del self.failed[name]
                 self.again.append(name)
         self.judge()
-        exempt = {one.name: one.reason for one in self.world.exempt}
         return {
             "components": len(self.components),
-            "failed": {name: exempt[name] for name in self.failed},
+            "failed": {name: self.exempt[name] for name in self.failed},
             "left out": left_out,
             "again with one job": self.again,
         }
 
     def judge(self) -> None:
         """Raise `BuildFailed` if something failed that may not."""
-        exempt = {one.name for one in self.world.exempt}
-        bad = [name for name in sorted(self.failed) if name not in exempt]
+        bad = [name for name in sorted(self.failed) if name not in self.exempt]
         if bad:
             first = self.failed[bad[0]]
             raise BuildFailed(

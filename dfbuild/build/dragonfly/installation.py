@@ -46,8 +46,7 @@ def install_world(site: Site, epoch: int) -> dict[str, Any]:
     merged = part.installed(site.objects)
     (kitchen.directory / image.LOG).write_text(install.log(merged), errors="surrogateescape")
     shutil.move(root, kitchen.directory / image.ROOT)
-    exempt = {one.name: one.reason for one in site.world.exempt}
-    return {"files": len(merged), **facts, "not installed": {name: exempt[name] for name in not_installed}}
+    return {"files": len(merged), **facts, "not installed": {name: site.exempt[name] for name in not_installed}}
 
 
 def _make(site: Site, directory: str, target: str, component: str, *flags: str) -> None:
@@ -82,5 +81,4 @@ def _coverage(site: Site, root: Path) -> dict[str, Any]:
     site.each("comparing", one, site.components)
     written.rmdir()
     site.judge()
-    exempt = {one.name: one.reason for one in site.world.exempt}
-    return coverage.compare(told, install.survey(root), exempt)
+    return coverage.compare(told, install.survey(root), site.exempt)

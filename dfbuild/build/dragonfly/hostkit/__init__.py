@@ -46,16 +46,12 @@ def recipe(release: Release, tree: Tree) -> Recipe:
     """`bin`, `include` and `lib` of the host kit."""
     build = data.of(release)
     kit = build.kit
-    special = OWN / build.machine
     own_make = (_MAKE,) if kit.make else ()
     parts = within.Parts(tree, build, (*build.sources, *kit.sources, *kit.headers, *kit.libc, *own_make))
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         root = kitchen.directory
-        for name in _HERE:
-            shutil.copytree(OWN / name, root / name)
-        if special.is_dir():
-            shutil.copytree(special, root, dirs_exist_ok=True)
+        lay(OWN, build.machine, root)
         for header in kit.headers:
             shutil.copyfile(tree.path / header, root / "include" / Path(header).name)
         for name, script in kit.scripts.items():
@@ -90,6 +86,14 @@ def recipe(release: Release, tree: Tree) -> Recipe:
         "host": apt.installed(PACKAGES[build.machine]),
     }
     return Recipe(StepKind.TOOLS, "host kit", inputs, make, minutes=10)
+
+
+def lay(own: Path, machine: str, root: Path) -> None:
+    """Lay a kit's own files over what is in `root`, and those for `machine` over them."""
+    for name in _HERE:
+        shutil.copytree(own / name, root / name, dirs_exist_ok=True)
+    if (own / machine).is_dir():
+        shutil.copytree(own / machine, root, dirs_exist_ok=True)
 
 
 def digests(own: Path, machine: str) -> dict[str, str]:

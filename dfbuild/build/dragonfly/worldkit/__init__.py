@@ -45,9 +45,7 @@ def extended(release: Release, tree: Tree, title: str, kit: data.WorldKit) -> Re
         root = kitchen.directory
         for name in _HERE:
             shutil.copytree(kitchen.needs[0].path / name, root / name, symlinks=True)
-            shutil.copytree(OWN / name, root / name, dirs_exist_ok=True)
-        if special.is_dir():
-            shutil.copytree(special, root, dirs_exist_ok=True)
+        hostkit.lay(OWN, build.machine, root)
         for path in (root / "bin").iterdir():
             path.chmod(0o755)
         for header, name in kit.headers.items():
