@@ -102,6 +102,14 @@ class FakeGuest:
     def reset(self, deadline: Deadline) -> None:
         self.calls.append("reset")
 
+    @property
+    def saved(self) -> bool:
+        return False
+
+    def save(self, deadline: Deadline) -> None:
+        self._require(State.RUNNING)
+        self.calls.append("save")
+
     def power_button(self, deadline: Deadline) -> None:
         self.calls.append("power_button")
 

@@ -98,13 +98,17 @@ class Ran(Protocol):
 
 
 class Workbench(Protocol):
-    """What a build does in a guest. `shell.protocol.Shell` can do all of it, and says how it fails."""
+    """What a build does in a guest. `run`, `put` and `get` are those of `shell.protocol.Shell`, errors included."""
 
     def run(self, command: str, deadline: Deadline) -> Ran: ...
 
     def put(self, source: Path, target: str, deadline: Deadline) -> None: ...
 
     def get(self, source: str, target: Path, deadline: Deadline) -> None: ...
+
+    def save(self, deadline: Deadline) -> None:
+        """Write the guest down, if that can be done. Should this attempt be cut off, the next one goes on there."""
+        ...
 
 
 class Machine(Protocol):
@@ -115,6 +119,7 @@ class Machine(Protocol):
     ) -> AbstractContextManager[Workbench]:
         """A shell in a guest with `memory` MiB that boots `media`; the guest ends with the block.
 
+        Where an attempt before this one was cut off after a `save`, the guest goes on from there and boots nothing.
         Raises `BuildFailed` for a guest that does not come up.
         """
         ...

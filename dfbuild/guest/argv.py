@@ -22,9 +22,11 @@ Options = Mapping[str, "str | int | bool | Path | Options"]
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Where a guest's sockets, overlays and QEMU's complaints lie: all in its own directory."""
+    """Where a guest's sockets, overlays and QEMU's complaints lie: in its own directory, but for overlays that are
+    `kept`."""
 
     directory: Path
+    kept: Path | None = None
 
     @property
     def console(self) -> Path:
@@ -43,7 +45,12 @@ class Paths:
         return self.directory / "qemu.log"
 
     def overlay(self, number: int) -> Path:
-        return self.directory / f"disk{number}.qcow2"
+        return (self.kept or self.directory) / f"disk{number}.qcow2"
+
+    @property
+    def saved(self) -> Path | None:
+        """The file that names the snapshot to go on from, if there is one."""
+        return self.kept and self.kept / "saved"
 
 
 def option(values: Options, head: str = "") -> str:
@@ -86,7 +93,7 @@ def qemu_argv(spec: GuestSpec, accel: str, console: int | None = None) -> list[s
     for `cont`, so that power-on is a definite moment. A guest that resets itself ends QEMU. Raises `UsageError`
     for models that are not known or do not go together.
     """
-    shape, paths = spec.shape, Paths(spec.directory)
+    shape, paths = spec.shape, Paths(spec.directory, spec.kept)
     stream = {"path": paths.console} if console is None else {"fd": console}
     family(shape.machine)
     line = [

@@ -35,6 +35,9 @@ class GuestSpec:
     wire: bool = True
     """A second NIC whose frames go over UNIX datagram sockets."""
     extra: tuple[str, ...] = ()
+    kept: Path | None = None
+    """A directory in which the guest's disks outlive it, with what `Guest.save` writes down. A guest that finds
+    something saved there goes on from it instead of booting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,18 @@ class Guest(Protocol):
     def resume(self, deadline: Deadline) -> None: ...
 
     def reset(self, deadline: Deadline) -> None: ...
+
+    @property
+    def saved(self) -> bool:
+        """Whether something is saved in `spec.kept`."""
+        ...
+
+    def save(self, deadline: Deadline) -> None:
+        """Write down the whole machine in `spec.kept`, in place of what is saved there. The guest then runs on.
+
+        Another guest of the same spec goes on from there, whatever becomes of this one.
+        """
+        ...
 
     def power_button(self, deadline: Deadline) -> None:
         """Ask the guest's operating system to shut down."""

@@ -21,6 +21,7 @@ from dfbuild.guest.process import HypervisorGone, HypervisorProcess
 from dfbuild.guest.protocol import Exit, GuestSpec, State, WireEnds
 from dfbuild.model import Media
 from dfbuild.sandbox import Sandbox
+from dfbuild.workspace import atomic_write
 
 if TYPE_CHECKING:
     from dfbuild.guest.qmp import Qmp
@@ -38,6 +39,13 @@ def _resolved(media: Media) -> Media:
     )
 
 
+def _snapshot(qmp: Qmp, command: str, deadline: Deadline) -> None:
+    """Run a command of the human monitor that says nothing when all is well. Raises `InfraError`."""
+    said = qmp.human(command, deadline).strip()
+    if said:
+        raise InfraError(f"{command}: {said}")
+
+
 class QemuGuest:
     """See `guest.protocol.Guest`. Any thread may call; `start` once."""
 
@@ -45,7 +53,7 @@ class QemuGuest:
         self.spec = spec
         self._wanted = accel
         self._accel = for_shape(spec.shape, accel)
-        self._paths = Paths(spec.directory)
+        self._paths = Paths(spec.directory, spec.kept)
         self._media = _resolved(spec.media)
         self._argv = self._compose()
         self._lock = threading.Lock()
@@ -103,7 +111,8 @@ class QemuGuest:
                 hint='set accel = "auto"',
             )
         prepare_directory(self.spec.directory)
-        self._make_overlays(deadline)
+        if not self.saved:
+            self._make_overlays(deadline)
         with contextlib.ExitStack() as listeners, contextlib.ExitStack() as undo:
             console, inside = console_pair()
             undo.enter_context(console)
@@ -137,6 +146,8 @@ class QemuGuest:
 
     def _power_on(self, qmp: Qmp, deadline: Deadline) -> None:
         """QEMU waits: let the guest run."""
+        if self.saved:
+            _snapshot(qmp, f"loadvm {self._snapshot}", deadline)
         qmp.execute("cont", deadline)
 
     def _complaint(self) -> str:
@@ -167,7 +178,7 @@ class QemuGuest:
             if not path.is_file():
                 raise InfraError(f"{path} is not there: guest {self.spec.name} has nothing to boot from")
         return Sandbox(
-            writable=(self.spec.directory,),
+            writable=(self.spec.directory, *([self.spec.kept] if self.spec.kept else [])),
             readable=tuple(inputs),
             # Forwarded ports lie on the host's loopback. The wire needs no network: its sockets have paths.
             network=self.spec.ssh_port is not None,
@@ -201,6 +212,27 @@ class QemuGuest:
         if self._resets.feed(event):
             self._cause = "guest-reset"
             qmp.post("quit")
+
+    @property
+    def saved(self) -> bool:
+        return self._paths.saved is not None and self._paths.saved.is_file()
+
+    @property
+    def _snapshot(self) -> str:
+        assert self._paths.saved is not None
+        return self._paths.saved.read_text().strip()
+
+    def save(self, deadline: Deadline) -> None:
+        qmp, mark = self._monitor(State.RUNNING), self._paths.saved
+        if mark is None or not self._media.disks:
+            raise InfraError(f"guest {self.spec.name} has nowhere to be saved")
+        # The old one is good until there is another.
+        old = self._snapshot if self.saved else ""
+        new = "saved-2" if old == "saved-1" else "saved-1"
+        _snapshot(qmp, f"savevm {new}", deadline)
+        atomic_write(mark, new)
+        if old:
+            _snapshot(qmp, f"delvm {old}", deadline)
 
     def power_button(self, deadline: Deadline) -> None:
         self._monitor(State.RUNNING).execute("system_powerdown", deadline)

@@ -1,47 +1,87 @@
-"""Guests to build in: booted from what was built, with a shell, ended when the build is over."""
+"""Guests to build in: booted from what was built, with a shell, ended when the build is over.
+
+A build in an emulated guest takes hours. The guest's disk lies in `<work directory>/objects/<key of the step>/`,
+with the whole machine in it as it was last saved, until the build comes to an end of its own, good or bad.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
-from dfbuild.build.recipe import Kitchen
+from dfbuild.build.recipe import Kitchen, Workbench
+from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed, GuestError
 from dfbuild.guest import create
 from dfbuild.guest.accel import probe
-from dfbuild.guest.protocol import GuestSpec
+from dfbuild.guest.protocol import Guest, GuestSpec
 from dfbuild.model import Cell, Media, Shape, Variant
 from dfbuild.releases import Release
 from dfbuild.session import boot
 from dfbuild.shell import open_shell
-from dfbuild.shell.protocol import Shell
+from dfbuild.shell.errors import ShellLost
+from dfbuild.shell.protocol import Answer, Shell
 from dfbuild.workspace import runtime_directory
 
 _BOOT_SECONDS = 900.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """Implements `build.recipe.Workbench`. Without `guest` nothing can be saved."""
+
+    shell: Shell
+    guest: Guest | None
+
+    def run(self, command: str, deadline: Deadline) -> Answer:
+        return self.shell.run(command, deadline)
+
+    def put(self, source: Path, target: str, deadline: Deadline) -> None:
+        self.shell.put(source, target, deadline)
+
+    def get(self, source: str, target: Path, deadline: Deadline) -> None:
+        self.shell.get(source, target, deadline)
+
+    def save(self, deadline: Deadline) -> None:
+        if self.guest is not None:
+            self.guest.save(deadline)
+
+
 @contextlib.contextmanager
-def machine(release: Release, variant: Variant, media: Media, memory: int, kitchen: Kitchen) -> Iterator[Shell]:
+def machine(release: Release, variant: Variant, media: Media, memory: int, kitchen: Kitchen) -> Iterator[Workbench]:
     """Implements `build.recipe.Machine`: one CPU of the release's own shape. Its console is in the step's logs."""
     shape = Shape("build", **{**release.shape.given(), "memory": memory})
     cell = Cell(variant, shape)
     runtime = runtime_directory("b")
+    kept = kitchen.workspace.root / "objects" / kitchen.directory.name
+    kept.mkdir(parents=True, exist_ok=True)
     try:
         accel = probe(kitchen.workspace, kitchen.deadline)
-        guest = create(GuestSpec(f"{variant.id} native build", shape, media, runtime, wire=False), accel)
+        spec = GuestSpec(f"{variant.id} native build", shape, media, runtime, wire=False, kept=kept)
+        guest = create(spec, accel)
+        if guest.saved:
+            kitchen.say("going on in the guest as it was last saved")
         deadline = kitchen.deadline.sooner(_BOOT_SECONDS, what="a guest to build in")
         with boot(guest, release, cell, kitchen.log.parent, deadline) as session:
-            shell = open_shell(session, release, "ssh" if session.manifest.ssh else "serial", deadline)
+            # A shell on the serial console cannot be entered a second time: what is saved is in the middle of it.
+            via = "ssh" if session.manifest.ssh else "serial"
+            shell = open_shell(session, release, via, deadline)
             try:
-                yield shell
+                yield _Bench(shell, guest if via == "ssh" else None)
             finally:
                 shell.close()
     except GuestError as error:
+        if not isinstance(error, ShellLost):
+            shutil.rmtree(kept)
         if isinstance(error, BuildFailed):
             raise
         raise BuildFailed(
             f"the guest to build in: {error.message}", component=variant.id, log=kitchen.log.parent / "console.log"
         ) from error
+    else:
+        shutil.rmtree(kept)
     finally:
         shutil.rmtree(runtime, ignore_errors=True)

@@ -61,7 +61,7 @@ def _booted(memory: int, files: Recipe) -> Recipe:
             console = machine.start(kitchen.deadline)
             with console:
                 kitchen.say("saving its state")
-                machine.save(kitchen.directory / STATE, kitchen.deadline)
+                machine.write_state(kitchen.directory / STATE, kitchen.deadline)
                 shutil.copyfile(directory / LOG, kitchen.directory / LOG)
         finally:
             machine.stop(kitchen.deadline.sooner(_STOP_SECONDS, what="the Xen host's end"))

@@ -10,7 +10,7 @@ import pytest
 from dfbuild import releases
 from dfbuild.build.recipe import Kitchen
 from dfbuild.deadline import Deadline
-from dfbuild.errors import BuildFailed
+from dfbuild.errors import BuildFailed, Cancelled
 from dfbuild.matrix.machine import machine
 from dfbuild.model import Cell, Media
 from dfbuild.workspace import Workspace
@@ -33,6 +33,32 @@ def test_a_guest_is_up_for_the_block(
     assert cpus == "1"
     assert 250_000 < int(memory.split()[0]) < 300 * 1024
     assert (tmp_path / "console.log").stat().st_size > 0
+
+
+def test_a_build_that_is_cut_off_goes_on_in_the_guest_as_it_was_saved(
+    reference_cell: Cell, reference_media: Media, workspace: Workspace, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    own = dataclasses.replace(kitchen(workspace, tmp_path), say=said.append)
+    with (
+        pytest.raises(Cancelled),
+        machine(RELEASE, reference_cell.variant, reference_media, 300, own) as shell,
+    ):
+        shell.run(
+            "(while :; do echo >> /tmp/steps; sleep 0.1; done) >/dev/null 2>&1 & echo one > /saved", own.deadline
+        )
+        shell.save(own.deadline)
+        shell.run("sync; echo two > /saved", own.deadline)
+        shell.save(own.deadline)
+        shell.run("echo three > /saved; sync", own.deadline)
+        raise Cancelled("cut off")
+    assert said == []
+    with machine(RELEASE, reference_cell.variant, reference_media, 300, own) as shell:
+        assert shell.run("cat /saved", own.deadline).text == "two"
+        grows = "a=`wc -l < /tmp/steps`; sleep 1; b=`wc -l < /tmp/steps`; test $b -gt $a"
+        assert shell.run(grows, own.deadline).status == 0
+    assert said == ["going on in the guest as it was last saved"]
+    assert not (workspace.root / "objects" / tmp_path.name).exists()
 
 
 def test_one_that_does_not_come_up_is_the_builds_fault(

@@ -61,8 +61,7 @@ class Site:
         ):
             self.once(directory, functools.partial(self._library, directory, compiler))
         found = (name for top in self._subdirectories("") for name in self._components(top))
-        left_out = {one.name: one.reason for one in self.world.left_out}
-        self.components = [name for name in dict.fromkeys(found) if name not in left_out]  # some are named twice
+        self.components = list(dict.fromkeys(found))  # some are named twice
         self.each("building", self._component, self.components)
         for name in sorted(self.failed):
             self.kitchen.say(f"{name} failed, once more by itself")
@@ -78,7 +77,6 @@ class Site:
         return {
             "components": len(self.components),
             "failed": {name: self.exempt[name] for name in self.failed},
-            "left out": left_out,
             "again with one job": self.again,
         }
 

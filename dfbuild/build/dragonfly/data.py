@@ -125,8 +125,6 @@ class World(Strict):
     options: tuple[str, ...] = ()
     """Lines for make.conf(5): what the tree makes only of those who ask for it."""
     exempt: tuple[Exempt, ...] = ()
-    left_out: tuple[Exempt, ...] = ()
-    """Components that are not tried: their files are in no count, the report says so."""
 
 
 class KernelBuild(Strict):

@@ -30,10 +30,12 @@ WORLD_ROOT = 1900
 _KERNEL = "kernel"
 _LINKED = (_KERNEL, f"{_KERNEL}.debug", f"{_KERNEL}.stripped")
 """What releases call the linked kernel, with debugging information or without; all of them make one of these."""
-_LOG, _STATUS = "/var/tmp/native.log", "/var/tmp/native.status"
+_BEGAN, _LOG, _STATUS = "/var/tmp/native.began", "/var/tmp/native.log", "/var/tmp/native.status"
 _TAIL = 30
 _PATIENCE = 20
 """Seconds that one look at the build waits for its end."""
+_SAVE_SECONDS = 600
+"""Seconds of the guest's time after which it is saved again: what a build loses that is cut off."""
 _WORLD_MINUTES = 24 * 60.0
 
 
@@ -134,12 +136,15 @@ def buildworld(release: Release, variant: Variant, builder: Recipe, login: Login
 
 
 def _build(kitchen: Kitchen, shell: Workbench, what: str, compiler: str, command: str) -> float:
-    """Run make in the background of the guest, for whoever loses the way there can come back; its seconds."""
+    """Run make in the background of the guest, for whoever loses the way there can come back; its seconds.
+
+    In a guest that goes on from where it was saved make runs already.
+    """
     start = (
-        f"rm -f {_STATUS}; cd {SRC} && (CCVER={compiler} {command}; echo $? > {_STATUS}) "
-        f"> {_LOG} 2>&1 < /dev/null & date +%s"
+        f"if [ ! -s {_BEGAN} ]; then cd {SRC}; (CCVER={compiler} {command}; echo $? > {_STATUS}) "
+        f"> {_LOG} 2>&1 < /dev/null & date +%s > {_BEGAN}; fi; cat {_BEGAN}"
     )
-    began = _number(shell.run(start, kitchen.deadline).text)
+    began = saved = _number(shell.run(start, kitchen.deadline).text)
     # The sh of the time wants `$` before a variable in an expression.
     look = (
         f"n=0; while [ ! -s {_STATUS} ] && [ $n -lt {_PATIENCE} ]; do sleep 1; n=$(($n + 1)); done; "
@@ -154,6 +159,9 @@ def _build(kitchen: Kitchen, shell: Workbench, what: str, compiler: str, command
         if status != "running":
             break
         kitchen.say(": ".join([what, *stages, f"{compiled} files compiled in the guest"]))
+        if _number(now) - saved >= _SAVE_SECONDS:
+            shell.save(kitchen.deadline)
+            saved = _number(now)
     if status != "0":
         tail = shell.run(f"tail -{_TAIL} {_LOG}", kitchen.deadline).text
         shell.get(_LOG, kitchen.log, kitchen.deadline)

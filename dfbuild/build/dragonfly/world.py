@@ -87,7 +87,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
         **parts.inputs(),
         "kernel": _digest(tree.path, kernel),
         "kernel edits": edits.words(changes),
-        "world": world.model_dump(exclude={"kit", *({"left_out"} if not world.left_out else ())}),
+        "world": world.model_dump(exclude={"kit"}),
         "flags": list(flags),
         "proof": [release.toolchains[name].comment, protection.model_dump()],
         "form": 1,
