@@ -1,0 +1,1 @@
+"""Isolated sets of packages: subsystems that see their own programs by the same path."""
