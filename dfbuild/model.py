@@ -77,6 +77,8 @@ class Shape:
     spare_serials: int = 0
     """16550 UARTs beside the console, with nobody at their other ends."""
     video: str = "none"
+    product: str = ""
+    """What the firmware calls the machine (SMBIOS, system product name); empty for QEMU's own name."""
     hypervisor: str = "qemu"
     """`qemu`, or the kind of a Xen guest: `xen-pv`, `xen-pvh`, `xen-hvm`."""
     accel: str = "auto"
@@ -143,6 +145,7 @@ class Cell:
             "console": shape.console,
             "spare_serials": shape.spare_serials,
             "video": shape.video,
+            "product": shape.product,
             "hypervisor": shape.hypervisor,
             "accel": shape.accel,
         }

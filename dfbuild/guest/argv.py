@@ -115,6 +115,8 @@ def qemu_argv(spec: GuestSpec, accel: str, console: int | None = None) -> list[s
     ]  # fmt: skip
     line += _console(shape)
     line += _video(shape)
+    if shape.product:
+        line += ["-smbios", option({"type": 1, "product": shape.product})]
     line += _boot(spec)
     line += _disks(spec, paths)
     line += _nics(spec, paths)

@@ -37,6 +37,7 @@ DISKS: Mapping[str, DiskModel] = {
     "virtio-scsi": DiskModel("scsi-hd", _SCSI, "virtio-scsi-pci"),
     "lsi53c895a": DiskModel("scsi-hd", _SCSI, "lsi53c895a", limit=7),
     "am53c974": DiskModel("scsi-hd", _SCSI, "am53c974", limit=7),
+    "mptsas1068": DiskModel("scsi-hd", _SCSI, "mptsas1068"),
     "ahci": DiskModel("ide-hd", {"bus": "disks.{n}"}, "ich9-ahci", limit=6),
     # Only the i440fx has the PIIX3 with its two IDE channels; the SATA controller of q35 speaks AHCI.
     "ide": DiskModel("ide-hd", {"bus": "ide.{pair}", "unit": "{half}"}, limit=4, machines=("pc",)),

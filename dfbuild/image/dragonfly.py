@@ -26,8 +26,8 @@ class Settings:
     tunables: Mapping[str, str] = field(default_factory=dict)
     """What the loader tells the kernel."""
     hostname: str = "dfly"
-    management: str = "em0"
-    """The network interface that SSH comes in by."""
+    management: tuple[str, ...] = ("em0",)
+    """Names that the network interface may have that SSH comes in by."""
     address: str = "10.0.2.15"
     netmask: str = "255.255.255.0"
     gateway: str = "10.0.2.2"

@@ -27,7 +27,9 @@ def problems(release: Release, document: Document) -> list[UsageError]:
     found += _unique(document, ("console", "stages"), [stage.name for stage in release.console.stages])
     found += _unique(document, ("console", "crashes"), [crash.name for crash in release.console.crashes])
     if release.wire is not None:
-        found += _fields(document, ("wire", "configure"), release.wire.configure, ("address", "prefix"))
+        found += _fields(
+            document, ("wire", "configure"), release.wire.configure, ("interface", "address", "prefix")
+        )
     return found
 
 

@@ -171,10 +171,10 @@ class Shell(Strict):
 class Wire(Strict):
     """The test network, apart from management."""
 
-    interface: str
-    """The wire NIC's name in the guest."""
+    interface: dict[Device, Text]
+    """NIC model of a shape ▸ the wire NIC's name in the guest."""
     configure: str
-    """Shell command that gives the interface `{address}`/`{prefix}` and brings it up."""
+    """Shell command that gives `{interface}` the address `{address}`/`{prefix}` and brings it up."""
     guest_address: str = "10.9.0.1"
     peer_address: str = "10.9.0.2"
     prefix: Annotated[int, Field(ge=1, le=30)] = 24
@@ -220,6 +220,8 @@ class ShapeFields(Strict):
     """Serial ports beside the console, with nobody at their other ends."""
     video: Device | None = None
     """Graphics card, which nobody sees the picture of: none, std, cirrus, vmware."""
+    product: Annotated[str, Field(pattern=r"^[\x20-\x7e]{0,64}$")] | None = None
+    """What the firmware calls the machine: SMBIOS, system product name."""
     hypervisor: Device | None = None
     """What runs the guest: qemu, xen-pv, xen-pvh or xen-hvm."""
     accel: Literal["auto", "kvm", "tcg"] | None = None

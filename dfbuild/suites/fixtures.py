@@ -103,14 +103,19 @@ def probe(attached: Attached, shell: Shell) -> Probes:
 
 
 @pytest.fixture(scope="session")
-def ask(attached: Attached, shell: Shell) -> Callable[[str], str]:
-    """Runs one of the release's commands by its name and gives what it prints. Anything but success is an error."""
+def ask(attached: Attached, shell: Shell, cell: Cell) -> Callable[[str], str]:
+    """Runs one of the release's commands by its name and gives what it prints. Anything but success is an error.
+
+    The command knows the wire's interface as `$wire`.
+    """
+    wire = attached.release.wire
+    prefix = f"wire={wire.interface[cell.shape.nic]}; " if wire else ""
 
     def run(name: str) -> str:
         command = attached.release.commands.get(name)
         if command is None:
             raise ProbeError(f"release {attached.release.name} does not say how to ask for {name!r}")
-        answer = shell.run(command, attached.within(_ASK, what=f"{name} in the guest"))
+        answer = shell.run(prefix + command, attached.within(_ASK, what=f"{name} in the guest"))
         if answer.status != 0:
             raise ProbeError(f"{command!r} ended with status {answer.status}: {answer.text[:200]!r}")
         return answer.text

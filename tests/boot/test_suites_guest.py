@@ -51,7 +51,9 @@ class Guest:
     def down(self) -> None:
         keep.down(self.workspace, self.name, Deadline.after(30))
 
-    def run(self, via: str, log: Path, *, check: str | None = None) -> tuple[int, dict[str, CheckResult]]:
+    def run(
+        self, via: str, log: Path, *, check: str | None = None, suites: tuple[str, ...] = SUITES
+    ) -> tuple[int, dict[str, CheckResult]]:
         """Run the suites; the status and the results."""
         results: dict[str, CheckResult] = {}
 
@@ -59,7 +61,7 @@ class Guest:
             if isinstance(what, ResultEvent):
                 results[what.result.check] = what.result
 
-        status = run_suites(self.path, SUITES, via, Deadline.after(300), event, log, check=check)
+        status = run_suites(self.path, suites, via, Deadline.after(600), event, log, check=check)
         return status, results
 
 
@@ -89,6 +91,26 @@ def test_all_is_as_expected(guarded: Guest, tmp_path: Path, via: str) -> None:
     assert (fork.metric, fork.unit, len(fork.values)) == ("fork", "us", 12)
     assert results["scheduler/cpu-count"].facts["cpus"] == "2"
     assert results["security/smash-16"].facts["buffer of 7"] == "detected"
+
+
+@pytest.mark.parametrize("via", ["serial", "ssh"])
+def test_subsystems_have_their_own_packages(guarded: Guest, tmp_path: Path, via: str) -> None:
+    status, results = guarded.run(via, tmp_path / "log", suites=("packages",))
+    assert (status, problems(results)) == (0, [])
+    assert {name for name, result in results.items() if result.outcome is Outcome.PASS} == {
+        "packages/isolated",
+        "packages/upgrade",
+    }
+
+
+def test_the_machine_keeps_time_and_loses_nothing(guarded: Guest, tmp_path: Path) -> None:
+    status, results = guarded.run("ssh", tmp_path / "log", suites=("hardware",))
+    assert (status, problems(results)) == (0, [])
+    assert results["hardware/transfer"].outcome is Outcome.PASS
+    assert results["hardware/transfer"].facts["bytes"] == str(50 << 20)
+    for clock in ("wall", "steady"):
+        result = results[f"hardware/clock-{clock}"]
+        assert result.outcome is Outcome.PASS or "too busy" in result.reason
 
 
 def test_marks_stand_in_the_span_of_their_check(guarded: Guest, tmp_path: Path) -> None:

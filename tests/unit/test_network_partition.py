@@ -18,7 +18,7 @@ from dfbuild.suites.probe import ProbeError
 from dfbuild.wire.frames import Flow
 
 GUEST, HOST = "10.9.0.1", "10.9.0.2"
-NETWORK = Wire(interface="em1", configure="true", partition="low-bytes")
+NETWORK = Wire(interface={"e1000": "em1"}, configure="true", partition="low-bytes")
 ports = st.integers(1, 65535)
 
 
@@ -102,7 +102,7 @@ def test_what_cannot_be_told_is_an_error_of_the_check() -> None:
     with pytest.raises(ProbeError, match="1 CPUs count"):
         check(guest, 2, {})
     with pytest.raises(ProbeError, match="does not say"):
-        check(guest, 1, {}, Wire(interface="em1", configure="true"))
+        check(guest, 1, {}, Wire(interface={"e1000": "em1"}, configure="true"))
 
 
 def test_protocol_threads_are_one_for_each_owner() -> None:

@@ -140,7 +140,13 @@ def test_unknown_releases_get_a_hint() -> None:
             "expect[0].when",
             "toolchain is never 'gcc-13'",
         ),
-        ("", "[wire]\ninterface = 'e'\nconfigure = 'ip {adress}'\n", 23, "wire.configure", "{adress} stands for"),
+        (
+            "",
+            "[wire]\ninterface = { e1000 = 'e' }\nconfigure = 'ip {adress}'\n",
+            23,
+            "wire.configure",
+            "{adress} stands for",
+        ),
         ("", "[shell.serial]\nprompt = '*'\n", 22, "shell.serial.prompt", "not a regular expression"),
         (
             "",

@@ -159,6 +159,8 @@ class Image(Strict):
     """Seconds since 1970, the date of all files. Not 0: make(1) takes what has that for what is not there."""
     disks: dict[str, Name] = Field(default_factory=dict)
     """Disk model of a shape ▸ the guest's name for its first disk."""
+    management: tuple[Name, ...] = ("em0",)
+    """Names that the first network interface may have in the guest, by its driver."""
     makedev: bool = True
     """Whether device nodes are made once and for all, by `/dev/MAKEDEV`."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from dfbuild.deadline import Deadline, Within
 from dfbuild.errors import InfraError
+from dfbuild.model import Cell
 from dfbuild.releases import Release
 from dfbuild.releases.schema import Wire
 from dfbuild.shell.protocol import Answer, Shell
@@ -75,9 +76,11 @@ def network(release: Release) -> Wire:
 
 
 @pytest.fixture(scope="session")
-def peer(wire: Link, shell: Shell, network: Wire, within: Within) -> Iterator[Peer]:
+def peer(wire: Link, shell: Shell, network: Wire, cell: Cell, within: Within) -> Iterator[Peer]:
     """The host at the other end of the wire; the guest's interface is configured."""
-    command = network.configure.format(address=network.guest_address, prefix=network.prefix)
+    command = network.configure.format(
+        interface=network.interface[cell.shape.nic], address=network.guest_address, prefix=network.prefix
+    )
     answer = shell.run(command, within(20, what="the wire interface"))
     if answer.status != 0:
         raise ProbeError(f"{answer.command!r} ended with status {answer.status}: {answer.text[-300:]}")

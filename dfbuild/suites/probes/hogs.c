@@ -101,6 +101,7 @@ int main(int argc, char **argv)
             if (WIFEXITED(status) && WEXITSTATUS(status) == 3) {
                 printf("unsupported=pinning\n");
                 finish();
+                return 0;
             }
             fprintf(stderr, "hog %d ended with wait status %d\n", i, status);
             return 2;

@@ -204,6 +204,7 @@ int main(int argc, char **argv)
     if (child > 0) {
         printf("pid=%ld\nports=%d %d %d %d\n", (long)child, ports[0], ports[1], ports[2], ports[3]);
         finish();
+        return 0;
     }
     /* Whoever started it must not have to wait for it: let go of the terminal and of the pipes. */
     setsid();
