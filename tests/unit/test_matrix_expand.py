@@ -159,7 +159,7 @@ def test_the_reference_matrix_has_sixteen_cells() -> None:
         f"reference/{cc}{ssp}/smp" for cc in ("gcc-12", "clang-14") for ssp in ("", "+ssp")
     }
     assert {cell.shape.name for cell in expansion.cells} == {"up", "smp2", "ht2", "nx-off"}
-    assert {cell.suites for cell in expansion.cells} == {("scheduler", "network", "security")}
+    assert {cell.suites for cell in expansion.cells} == {("scheduler", "network", "security", "packages")}
     filtered = select(expansion, "toolchain=gcc* and shape!=up")
     assert [cell.id for cell in filtered.cells] == [
         f"reference/gcc-12{ssp}/smp @ {shape}" for ssp in ("+ssp", "") for shape in ("smp2", "ht2", "nx-off")
