@@ -145,6 +145,8 @@ class KernelBuild(Strict):
     """Words for make(1) where kernel and modules are installed."""
     beside: tuple[str, ...] = ()
     """Files of the world that must be there for that."""
+    installed: Text = "kernel"
+    """Where the kernel is then, below the root."""
     foreign: tuple[str, ...] = ()
     """Names of objects that are not of the compiler: carried by the tree as such, or run on this host."""
 

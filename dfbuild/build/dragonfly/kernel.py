@@ -70,7 +70,7 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
     changes = edits.within(build.edits, names)
     kit = worldkit.extended(release, tree, "kernel kit", own.kit)
     tools = toolchain.recipe(release, tree, variant.toolchain)
-    added = {name: images("dragonfly") / file for name, file in own.added.items()}
+    ours = added(own)
     # How it is built, apart from the sources: what an object tree is good for.
     way = {
         "release": release.name,
@@ -84,7 +84,7 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         with objects.place(kitchen.workspace, objects.key(way), kitchen.directory / "work", kitchen.say) as here:
-            changed = objects.sync(here, tree, names, changes, added)
+            changed = objects.sync(here, tree, names, changes, ours)
             if here.old:
                 kitchen.say(f"{len(changed)} files of the source changed")
             site = _Site(kitchen, here, own, ident, _sandbox(kitchen, here, build, variant.toolchain, flags))
@@ -98,14 +98,21 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
         **way,
         "tree": tree.hash_of(names),
         "edits": edits.words(changes),
-        **(
-            {"added": {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in added.items()}}
-            if added
-            else {}
-        ),
+        **digests(ours),
         "proof": [compiler.comment, protector.model_dump(), list(own.foreign)],
     }
     return Recipe(StepKind.KERNEL, ident, inputs, make, needs=(kit, tools), minutes=40)
+
+
+def added(own: data.KernelBuild) -> dict[str, Path]:
+    """Source file that the tree lacks ▸ ours."""
+    return {name: images("dragonfly") / file for name, file in own.added.items()}
+
+
+def digests(ours: Mapping[str, Path]) -> dict[str, Any]:
+    """What a content key says of files of ours: nothing where there are none."""
+    found = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in ours.items()}
+    return {"added": found} if found else {}
 
 
 def _is_gone(here: objects.Place, name: str) -> bool:

@@ -21,7 +21,7 @@ from dfbuild.releases import Release
 from dfbuild.source import Tree
 
 MEMORY = 512
-"""MiB of the guest that builds: gcc 3.4 takes 100 of them for some files."""
+"""The least MiB of the guest that builds: gcc 3.4 takes 100 of them for some files."""
 ROOT = 1536
 """MiB of its root file system: the world, the sources, the objects with their debugging information."""
 WORLD_ROOT = 1900
@@ -43,19 +43,21 @@ def sources(release: Release, tree: Tree) -> Recipe:
     """A part of an image: what kernels are built from, edited as for a cross build, at `/usr/src`."""
     build, own = data.of(release), data.kernel(release)
     names = ("Makefile", "Makefile.inc1", *build.sources, *own.sources)
-    return _sources("kernel sources", tree, names, edits.within(build.edits, names))
+    return _sources("kernel sources", tree, names, edits.within(build.edits, names), kernel.added(own))
 
 
 def whole_sources(tree: Tree) -> Recipe:
     """A part of an image: the whole tree as it is at `/usr/src`, for the system that it was written on."""
-    return _sources("sources", tree, tuple(world.top(tree.path)), ())
+    return _sources("sources", tree, tuple(world.top(tree.path)), (), {})
 
 
-def _sources(title: str, tree: Tree, names: Sequence[str], changes: Sequence[data.Edit]) -> Recipe:
+def _sources(
+    title: str, tree: Tree, names: Sequence[str], changes: Sequence[data.Edit], added: Mapping[str, Path]
+) -> Recipe:
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         here = objects.Place(kitchen.directory / "work", old=False)
         here.source.mkdir(parents=True)
-        files = objects.sync(here, tree, names, changes)
+        files = objects.sync(here, tree, names, changes, added)
         target = kitchen.directory / image.ROOT / SRC.relative_to("/")
         target.parent.mkdir(parents=True)
         here.source.rename(target)
@@ -67,6 +69,7 @@ def _sources(title: str, tree: Tree, names: Sequence[str], changes: Sequence[dat
     inputs = {
         "tree": tree.hash_of(names),
         "edits": edits.words(changes),
+        **kernel.digests(added),
         "form": 2,
     }
     return Recipe(StepKind.WORLD, title, inputs, make)
@@ -89,20 +92,22 @@ def recipe(
     A part of an image with `/kernel` alone: modules are the cross-built ones. Facts: seconds, and section by
     section the sizes of both kernels and how many bytes differ. Raises `BuildFailed` if `make` fails in the guest.
     """
-    compiler = variant.toolchain
+    installed = data.kernel(release).installed
+    environment = _environment(release, variant.toolchain)
+    memory = _memory(release)
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         guest, crossed = kitchen.needs
         ident = str(crossed.facts["name"])
         media = Media(disks=(Disk(guest.path / image.DISK),), login=login)
-        target = kitchen.directory / image.ROOT / _KERNEL
-        target.parent.mkdir()
+        target = kitchen.directory / image.ROOT / installed
+        target.parent.mkdir(parents=True)
         kitchen.say(f"{ident}: booting a guest to build in")
-        with machine(release, variant, media, MEMORY, kitchen) as shell:
+        with machine(release, variant, media, memory, kitchen) as shell:
             conf = SRC / data.kernel(release).directory / ident
             shell.put(crossed.path / kernel.CONFIGURATION, str(conf), kitchen.deadline)
             command = f"make -DNO_MODULES nativekernel KERNCONF={ident}"
-            seconds = _build(kitchen, shell, ident, compiler, command)
+            seconds = _build(kitchen, shell, ident, environment, command)
             place = OBJ / SRC.relative_to("/") / "sys" / ident
             strip = f"cd {place} && strip -g -o /var/tmp/kernel `ls {' '.join(_LINKED)} 2>/dev/null | head -1`"
             answer = shell.run(strip, kitchen.deadline)
@@ -110,10 +115,10 @@ def recipe(
                 raise BuildFailed(f"no kernel in {place}", component=ident, tail=answer.text)
             shell.get("/var/tmp/kernel", target, kitchen.deadline)
         target.chmod(0o555)
-        _log(crossed, kitchen.directory / image.LOG)
-        return {"seconds": seconds, "sections": compare(crossed.path / image.ROOT / _KERNEL, target)}
+        _log(crossed, installed, kitchen.directory / image.LOG)
+        return {"seconds": seconds, "sections": compare(crossed.path / image.ROOT / installed, target)}
 
-    inputs = {"compiler": compiler, "memory": MEMORY, "form": 1}
+    inputs = {"compiler": variant.toolchain, "memory": memory, "form": 1}
     return Recipe(StepKind.KERNEL, f"{cross.name} native", inputs, make, needs=(builder, cross), minutes=240)
 
 
@@ -126,22 +131,24 @@ def buildworld(release: Release, variant: Variant, builder: Recipe, login: Login
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         media = Media(disks=(Disk(kitchen.needs[0].path / image.DISK),), login=login)
         kitchen.say("booting a guest to build in")
-        with machine(release, variant, media, MEMORY, kitchen) as shell:
-            return {"seconds": _build(kitchen, shell, "world", variant.toolchain, "make buildworld")}
+        with machine(release, variant, media, memory, kitchen) as shell:
+            return {"seconds": _build(kitchen, shell, "world", environment, "make buildworld")}
 
-    inputs = {"compiler": variant.toolchain, "memory": MEMORY, "form": 1}
+    environment, memory = _environment(release, variant.toolchain), _memory(release)
+    inputs = {"compiler": variant.toolchain, "memory": memory, "form": 1}
     return Recipe(
         StepKind.WORLD, f"{variant.toolchain} native", inputs, make, needs=(builder,), minutes=_WORLD_MINUTES
     )
 
 
-def _build(kitchen: Kitchen, shell: Workbench, what: str, compiler: str, command: str) -> float:
+def _build(kitchen: Kitchen, shell: Workbench, what: str, environment: Mapping[str, str], command: str) -> float:
     """Run make in the background of the guest, for whoever loses the way there can come back; its seconds.
 
     In a guest that goes on from where it was saved make runs already.
     """
+    names = " ".join(f"{name}={value}" for name, value in environment.items())
     start = (
-        f"if [ ! -s {_BEGAN} ]; then cd {SRC}; (CCVER={compiler} {command}; echo $? > {_STATUS}) "
+        f"if [ ! -s {_BEGAN} ]; then cd {SRC}; ({names} {command}; echo $? > {_STATUS}) "
         f"> {_LOG} 2>&1 < /dev/null & date +%s > {_BEGAN}; fi; cat {_BEGAN}"
     )
     began = saved = _number(shell.run(start, kitchen.deadline).text)
@@ -176,10 +183,20 @@ def _number(text: str) -> int:
         raise BuildFailed(f"the guest said {text[-200:]!r} for a time", component="native build") from None
 
 
-def _log(crossed: Artefact, target: Path) -> None:
+def _environment(release: Release, compiler: str) -> dict[str, str]:
+    """What make(1) is told in the guest of the compiler and its tools."""
+    names = data.of(release).environment(compiler)
+    return {name: names[name] for name in ("CCVER", "BINUTILSVER") if name in names}
+
+
+def _memory(release: Release) -> int:
+    return max(MEMORY, release.shape.memory or 0)
+
+
+def _log(crossed: Artefact, installed: str, target: Path) -> None:
     """Owner, mode and flags of the kernel are those that the cross-built one would have been installed with."""
     lines = (crossed.path / image.LOG).read_text().splitlines(keepends=True)
-    target.write_text("".join(line for line in lines if line.startswith(f"./{_KERNEL} ")))
+    target.write_text("".join(line for line in lines if line.startswith(f"./{installed} ")))
 
 
 def compare(cross: Path, native: Path) -> dict[str, dict[str, int]]:
