@@ -178,7 +178,7 @@ class Wire(Strict):
     guest_address: str = "10.9.0.1"
     peer_address: str = "10.9.0.2"
     prefix: Annotated[int, Field(ge=1, le=30)] = 24
-    partition: Literal["low-bytes"] | None = None
+    partition: Literal["low-bytes", "toeplitz"] | None = None
     """How connections are dealt out to CPUs, see `suites.network.partition`."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import IPv4Address
 from types import SimpleNamespace
 from typing import Any, get_args
 
@@ -13,12 +14,13 @@ from hypothesis import strategies as st
 from dfbuild.deadline import Deadline
 from dfbuild.releases.schema import Wire
 from dfbuild.suites.network import test_partition as partition
-from dfbuild.suites.network.partition import HASHES, owner, owners
+from dfbuild.suites.network.partition import PARTITIONS, toeplitz
 from dfbuild.suites.probe import ProbeError
 from dfbuild.wire.frames import Flow
 
 GUEST, HOST = "10.9.0.1", "10.9.0.2"
 NETWORK = Wire(interface={"e1000": "em1"}, configure="true", partition="low-bytes")
+LOW_BYTES = PARTITIONS["low-bytes"]
 ports = st.integers(1, 65535)
 
 
@@ -32,20 +34,57 @@ ports = st.integers(1, 65535)
     ],
 )
 def test_owners_as_the_kernel_computes_them(flow: Flow, cpus: int, expected: int) -> None:
-    assert owner(flow, cpus, "low-bytes") == expected
+    assert LOW_BYTES.owner(flow, cpus) == expected
 
 
+@pytest.mark.parametrize("name", sorted(PARTITIONS))
 @given(cpus=st.integers(1, 64), source=ports, target=ports)
-def test_an_owner_is_one_of_the_largest_power_of_two_of_cpus(cpus: int, source: int, target: int) -> None:
-    assert owners(cpus) <= cpus < 2 * owners(cpus)
-    flow = Flow(HOST, source, GUEST, target)
-    assert 0 <= owner(flow, cpus, "low-bytes") < owners(cpus)
-    assert owner(flow, cpus, "low-bytes") == owner(flow.reverse, cpus, "low-bytes")
+def test_both_directions_of_a_connection_have_one_owner(name: str, cpus: int, source: int, target: int) -> None:
+    partition, flow = PARTITIONS[name], Flow(HOST, source, GUEST, target)
+    assert 0 <= partition.owner(flow, cpus) < partition.owners(cpus) <= cpus
+    assert partition.owner(flow, cpus) == partition.owner(flow.reverse, cpus)
+
+
+@given(st.integers(1, 64))
+def test_how_many_own_connections(cpus: int) -> None:
+    assert LOW_BYTES.owners(cpus) <= cpus < 2 * LOW_BYTES.owners(cpus)
+    assert PARTITIONS["toeplitz"].owners(cpus) == cpus
+
+
+def reference(key: bytes, data: bytes) -> int:
+    """The hash as Microsoft describes it: for every bit set in the data, 32 bits of the key from there on."""
+    bits, found = int.from_bytes(key, "big"), 0
+    for number in range(8 * len(data)):
+        if data[number // 8] >> (7 - number % 8) & 1:
+            found ^= bits >> (8 * len(key) - 32 - number) & 0xFFFFFFFF
+    return found
+
+
+# The key and the first example of Microsoft's own verification suite for IPv4.
+_KEY = bytes.fromhex("6d5a56da255b0ec24167253d43a38fb0d0ca2bcbae7b30b477cb2da38030f20c6a42b73bbeac01fa")
+
+
+def words(flow: Flow) -> bytes:
+    addresses = IPv4Address(flow.source).packed + IPv4Address(flow.target).packed
+    return addresses + flow.source_port.to_bytes(2, "big") + flow.target_port.to_bytes(2, "big")
+
+
+def test_the_reference_is_microsofts() -> None:
+    flow = Flow("66.9.149.187", 2794, "161.142.100.80", 1766)
+    assert reference(_KEY, words(flow)) == 0x51CCC178
+
+
+@given(st.ip_addresses(v=4), ports, st.ip_addresses(v=4), ports)
+def test_toeplitz_is_the_references_with_two_bytes_for_a_key(
+    source: IPv4Address, source_port: int, target: IPv4Address, target_port: int
+) -> None:
+    flow = Flow(str(source), source_port, str(target), target_port)
+    assert toeplitz(flow) == reference(b"\x6d\x5a" * 20, words(flow)) & 0x7F
 
 
 def test_every_way_that_a_release_can_name_is_known() -> None:
     names, _ = get_args(Wire.model_fields["partition"].annotation)
-    assert set(get_args(names)) == set(HASHES)
+    assert set(get_args(names)) == set(PARTITIONS)
 
 
 class PartitionedGuest:
@@ -84,11 +123,12 @@ def check(guest: Any, cpus: int, facts: dict[str, object], network: Wire = NETWO
 @pytest.mark.parametrize("cpus", [1, 2, 3, 4])
 def test_a_guest_that_partitions_passes(cpus: int) -> None:
     facts: dict[str, object] = {}
-    check(PartitionedGuest(cpus, lambda flow: owner(flow, cpus, "low-bytes")), cpus, facts)
+    check(PartitionedGuest(cpus, lambda flow: LOW_BYTES.owner(flow, cpus)), cpus, facts)
     counts = [int(word) for word in str(facts["accepted"]).split()]
     assert sum(counts) >= partition.CONNECTIONS
-    assert len(set(counts[: owners(cpus)])) == owners(cpus)
-    assert [count > 0 for count in counts] == [cpu < owners(cpus) for cpu in range(cpus)]
+    owners = LOW_BYTES.owners(cpus)
+    assert len(set(counts[:owners])) == owners
+    assert [count > 0 for count in counts] == [cpu < owners for cpu in range(cpus)]
 
 
 @pytest.mark.parametrize("choose", [lambda flow: 0, lambda flow: (flow.source_port + 1) % 2])
@@ -107,9 +147,9 @@ def test_what_cannot_be_told_is_an_error_of_the_check() -> None:
 
 def test_protocol_threads_are_one_for_each_owner() -> None:
     facts: dict[str, object] = {}
-    partition.test_protocol_threads(lambda name: "2 2\n", 3, facts.__setitem__)
+    partition.test_protocol_threads(lambda name: "2 2\n", NETWORK, 3, facts.__setitem__)
     for said in ("1 1", "2 1", "3 3"):
         with pytest.raises(AssertionError):
-            partition.test_protocol_threads(lambda name, said=said: said, 3, facts.__setitem__)
+            partition.test_protocol_threads(lambda name, said=said: said, NETWORK, 3, facts.__setitem__)
     with pytest.raises(ProbeError):
-        partition.test_protocol_threads(lambda name: "none", 3, facts.__setitem__)
+        partition.test_protocol_threads(lambda name: "none", NETWORK, 3, facts.__setitem__)

@@ -7,7 +7,7 @@ makefiles, at fixed places (`layout.py`), from the parts that a recipe names and
 
 from __future__ import annotations
 
-from dfbuild.build.dragonfly import image, kernel, native, programs, world
+from dfbuild.build.dragonfly import data, image, kernel, native, programs, world
 from dfbuild.build.recipe import Artefact, Machine, Recipe
 from dfbuild.image import identity
 from dfbuild.model import Cell, Disk, Login, Media, Refusal, Variant
@@ -45,9 +45,10 @@ class Target:
         protection = release.stack_protectors[variant.stack_protector].of_world
         keys = _keys(workspace)
         name = variant.id.removeprefix(f"{release.name}/")
-        which = world.label(variant.toolchain, protection)
+        compiler = data.of(release).userland(variant.toolchain)
+        which = world.label(compiler, protection)
         if which not in self._worlds:
-            self._worlds[which] = world.recipe(release, self._plain, variant.toolchain, protection)
+            self._worlds[which] = world.recipe(release, self._plain, compiler, protection)
         userland = self._worlds[which]
         parts = [userland, kernel.recipe(release, tree, variant)]
         if self._machine is not None:
@@ -57,7 +58,7 @@ class Target:
             parts.append(
                 native.recipe(release, variant, builder, parts[-1], _login(keys), self._machine),
             )
-        parts.append(programs.recipe(release, self._plain, variant.toolchain, protection, userland))
+        parts.append(programs.recipe(release, self._plain, compiler, protection, userland))
         tunables = release.kernels[variant.kernel].tunables
         return image.recipe(release, name, parts, keys, disk_model=disk, tunables=tunables)
 

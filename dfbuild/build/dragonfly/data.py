@@ -57,8 +57,17 @@ class Binutils(Strict):
 
 
 class Compiler(Strict):
-    """A compiler, under the name that the tree gives it below `/usr/libexec` (`CCVER`)."""
+    """A compiler, under the name that the tree gives it below `/usr/libexec` (`CCVER`).
 
+    A compiler of this host makes kernels only: it has no libraries for the target.
+    """
+
+    host: Text | None = None
+    """The command of this host that it is; the tree's own compiler has none."""
+    arguments: tuple[str, ...] = ()
+    """What that is told every time, since it is made for another system."""
+    world: Name | None = None
+    """The compiler of the userland beside its kernels."""
     binutils: Name
     directories: tuple[str, ...]
     sources: tuple[str, ...]
@@ -192,6 +201,15 @@ class Build(Strict):
     @property
     def places(self) -> Places:
         return Places(self.machine, self.platform)
+
+    def userland(self, ccver: str) -> str:
+        """The compiler of the world that goes with kernels of `ccver`."""
+        return self.compilers[ccver].world or ccver
+
+    @property
+    def native(self) -> tuple[str, ...]:
+        """The tree's own compilers, all of them parts of its world."""
+        return tuple(name for name, compiler in self.compilers.items() if compiler.host is None)
 
     def environment(self, ccver: str = "") -> dict[str, str]:
         """The environment of make(1), see `Places.environment`."""

@@ -101,7 +101,7 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
         **digests(ours),
         "proof": [compiler.comment, protector.model_dump(), list(own.foreign)],
     }
-    return Recipe(StepKind.KERNEL, ident, inputs, make, needs=(kit, tools), minutes=40)
+    return Recipe(StepKind.KERNEL, ident, inputs, make, needs=(kit, tools), minutes=240)
 
 
 def added(own: data.KernelBuild) -> dict[str, Path]:

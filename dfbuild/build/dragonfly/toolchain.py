@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from dfbuild.build import proof, step
 from dfbuild.build.dragonfly import data, hostkit, within
 from dfbuild.build.dragonfly.layout import KIT, SRC, Places
 from dfbuild.build.recipe import Artefact, Kitchen, Recipe
-from dfbuild.errors import BuildFailed, UsageError
+from dfbuild.deadline import Deadline
+from dfbuild.errors import BuildFailed, InfraError, UsageError
 from dfbuild.model import StepKind
 from dfbuild.releases import Release
 from dfbuild.sandbox import Mount, Sandbox
@@ -24,6 +26,7 @@ from dfbuild.source import Tree
 _TARGETS = ("obj", "depend", "all")
 _DRIVERS = ("cc", "gcc", "c++", "g++", "cpp")
 _PREFIX = "prefix"
+_VERSION_SECONDS = 20.0
 
 
 def recipe(release: Release, tree: Tree, name: str) -> Recipe:
@@ -49,13 +52,16 @@ def recipe(release: Release, tree: Tree, name: str) -> Recipe:
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         for need in kitchen.needs:
             merge(need.path / "usr", kitchen.directory / "usr")
+        if compiler.host is not None:
+            _wrap_host(kitchen.directory / "usr/libexec" / name, compiler.host, compiler)
         if linker != "ld":
             (kitchen.directory / "usr/libexec" / compiler.binutils / "elf/ld").symlink_to(linker)
         wrap(kitchen.directory, name, compiler.binutils)
         return prove(kitchen, compiler, comment, release.elf_machine)
 
     inputs = {
-        "compiler": compiler.model_dump(),
+        "compiler": compiler.model_dump(exclude_unset=True),
+        **({"version": _host_version(compiler.host)} if compiler.host is not None else {}),
         "comment": comment,
         **({"linker": linker} if linker != "ld" else {}),
         "form": 1,
@@ -116,7 +122,7 @@ def _tools(
         return {"jobs": within.jobs(), "again with one job": again}
 
     inputs = {**parts.inputs(), "directories": list(directories), "flags": list(build.flags)}
-    return Recipe(StepKind.TOOLCHAIN, name, inputs, make, needs=(kit,), minutes=30)
+    return Recipe(StepKind.TOOLCHAIN, name, inputs, make, needs=(kit,), minutes=180)
 
 
 def _prune(directory: Path) -> None:
@@ -146,6 +152,24 @@ def wrap(prefix: Path, ccver: str, binutils: str) -> None:
             (directory / program.name).symlink_to(Path("..") / compilers / program.name)
     for program in sorted((prefix / tools).iterdir()):
         (directory / program.name).symlink_to(Path("..") / tools / program.name)
+
+
+def _wrap_host(directory: Path, host: str, compiler: data.Compiler) -> None:
+    """Make a compiler of this host look like one of the tree's in `directory`, with binary utilities of those."""
+    directory.mkdir(parents=True)
+    for name, extra in {"cc": "", "gcc": "", "cpp": "-E "}.items():
+        script = directory / name
+        words = shlex.join(compiler.arguments)
+        script.write_text(f'#!/bin/sh\nexec {host} {extra}{words} "-B${{0%/*}}/../{compiler.binutils}/elf/" "$@"\n')
+        script.chmod(0o755)
+
+
+def _host_version(host: str) -> str:
+    """The first line of what it says of itself; raises `MissingTool`, `InfraError`."""
+    done = process.run([host, "--version"], Deadline.after(_VERSION_SECONDS, what=f"{host} --version"))
+    if done.status != 0 or not done.output.strip():
+        raise InfraError(f"{host} --version says {done.output.strip()!r} with status {done.status}")
+    return done.output.splitlines()[0]
 
 
 def wrapper(compilers: Path, tools: Path, program: str) -> str:

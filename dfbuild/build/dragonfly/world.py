@@ -44,7 +44,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
     flags = release.toolchains[name].known(protection.flags)
     needs = (
         worldkit.recipe(release, tree),
-        *(toolchain.recipe(release, tree, compiler) for compiler in build.compilers),
+        *(toolchain.recipe(release, tree, compiler) for compiler in build.native),
     )
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
@@ -92,7 +92,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
         "proof": [release.toolchains[name].comment, protection.model_dump()],
         "form": 1,
     }
-    return Recipe(StepKind.WORLD, label(name, protection), inputs, make, needs=needs, minutes=90)
+    return Recipe(StepKind.WORLD, label(name, protection), inputs, make, needs=needs, minutes=600)
 
 
 def environment(cross: Mapping[str, str], build: data.Build) -> dict[str, str]:
