@@ -8,6 +8,7 @@ import shutil
 import time
 from pathlib import Path
 
+import choice
 import pytest
 
 from dfbuild.build.dragonfly import data, elf, kernel
@@ -24,7 +25,6 @@ from dfbuild.workspace import Workspace
 
 pytestmark = [pytest.mark.dragonfly, pytest.mark.timeout(2400)]
 
-HANDLER = "__stack_smash_handler"
 TOUCHED = "sys/netinet/tcp_input.c"
 # A trimmed kernel, by way of a configuration of one's own.
 UNNEEDED = ("device ahc", "device ahd", "device isp", "device mpt", "device sym", "device ncr", "options INET6")
@@ -45,36 +45,40 @@ def digests(artefact: Artefact) -> dict[str, str]:
     }
 
 
-def cell(release: Release) -> tuple[str, str]:
-    """A toolchain of the release that can protect stacks, and the setting that does."""
-    build_data = data.of(release)
-    name = next(name for name, compiler in build_data.compilers.items() if compiler.protector != "never")
-    return name, "on"
+def cell(release: Release) -> tuple[str, str, str]:
+    """Toolchain, protector, kernel."""
+    return choice.compiler(release), choice.protector(release), choice.kernel(release)
+
+
+def installed(release: Release, made: Artefact) -> Path:
+    return made.path / "root" / data.kernel(release).installed
 
 
 def test_generic_as_it_stands(release: Release, tree: Tree, workspace: Workspace) -> None:
-    toolchain, protector = cell(release)
-    made = build(release, tree, workspace, toolchain, protector, "up")
+    toolchain, protector, name = cell(release)
+    made = build(release, tree, workspace, toolchain, protector, name)
+    (handler,) = release.stack_protectors[protector].of_kernel.present
     sites = made.facts["kernel"]["protector"]["sites"]
     assert sites > 100
-    assert made.facts["kernel"]["linked"] == {HANDLER: sites}
-    assert elf.calls(made.path / "root/kernel", HANDLER) == sites
-    assert made.facts["modules"]["files"] == len(list((made.path / "root/modules").glob("*.ko"))) > 200
+    assert made.facts["kernel"]["linked"] == {handler: sites}
+    assert elf.calls(installed(release, made), handler) == sites
+    assert made.facts["modules"]["files"] == len(list((made.path / "root").rglob("*.ko"))) > 200
     assert made.facts["modules"]["protector"]["sites"] > 100
     log = (made.path / "install.mtree").read_text().splitlines()
-    assert sum(line.startswith("./modules/") for line in log) == made.facts["modules"]["files"]
-    assert any(line.startswith("./kernel ") and "uname=root" in line for line in log)
-    wanted = f"{release.name if release.name != '1.4' else ''}"
-    stamped = (made.path / "root/kernel").read_bytes()
+    assert sum(".ko type=file " in line for line in log) == made.facts["modules"]["files"]
+    assert any(line.startswith(f"./{data.kernel(release).installed} ") and "uname=root" in line for line in log)
+    stamped = installed(release, made).read_bytes()
     assert b"root@localhost:/usr/obj/usr/src/sys/" + made.facts["name"].encode() in stamped
-    assert wanted.encode() in stamped
 
 
 def test_every_toggle_shows(release: Release, tree: Tree, workspace: Workspace) -> None:
-    toolchain, _ = cell(release)
+    if "smp" not in release.kernels:
+        pytest.skip(f"{release.title} has one kernel for any number of CPUs")
+    toolchain, protector, _ = cell(release)
+    (handler,) = release.stack_protectors[protector].of_kernel.present
     made = build(release, tree, workspace, toolchain, "off", "smp")
     assert made.facts["kernel"]["protector"]["sites"] == 0
-    assert elf.calls(made.path / "root/kernel", HANDLER) == 0
+    assert elf.calls(made.path / "root/kernel", handler) == 0
     assert elf.calls(made.path / "root/kernel", "panic") > 1000
     assert "options SMP" in " ".join((made.path / "configuration").read_text().split())
     assert b"SMP: AP CPU" in (made.path / "root/kernel").read_bytes()
@@ -93,23 +97,23 @@ def writable(tree: Tree, place: Path) -> Tree:
 def test_a_changed_file_is_built_alone_to_the_same_bytes(
     release: Release, tree: Tree, workspace: Workspace, tmp_path: Path
 ) -> None:
-    toolchain, protector = cell(release)
+    toolchain, protector, name = cell(release)
     own = writable(tree, tmp_path / "checkout")
-    build(release, own, workspace, toolchain, protector, "up")
+    build(release, own, workspace, toolchain, protector, name)
     with (own.path / TOUCHED).open("ab") as file:
         file.write(b"int dfbuild_probe_marker = 42;\n")
     started = time.monotonic()
-    again = build(release, own, workspace, toolchain, protector, "up")
+    again = build(release, own, workspace, toolchain, protector, name)
     print(f"after touching one file: {time.monotonic() - started:.1f} s")
     assert again.facts["incremental"]
-    assert b"dfbuild_probe_marker" in (again.path / "root/kernel").read_bytes()
+    assert b"dfbuild_probe_marker" in installed(release, again).read_bytes()
     # From the beginning, elsewhere, with tools that are at hand.
     other = Workspace(tmp_path / "work")
     for kind in ("tools", "toolchain"):
         shutil.copytree(workspace.artefacts / kind, other.artefacts / kind, symlinks=True, copy_function=os.link)
     moved = own.path.rename(tmp_path / "elsewhere")
     fresh = build(
-        release, Tree(moved, own.release, Hashes(moved, tmp_path / "h.json")), other, toolchain, protector, "up"
+        release, Tree(moved, own.release, Hashes(moved, tmp_path / "h.json")), other, toolchain, protector, name
     )
     assert not fresh.facts["incremental"]
     assert digests(fresh) == digests(again)
@@ -118,22 +122,22 @@ def test_a_changed_file_is_built_alone_to_the_same_bytes(
 def test_what_does_not_compile_names_itself_and_is_gone_on_with(
     release: Release, tree: Tree, workspace: Workspace, tmp_path: Path
 ) -> None:
-    toolchain, protector = cell(release)
+    toolchain, protector, name = cell(release)
     own = writable(tree, tmp_path / "checkout")
     whole = (own.path / TOUCHED).read_bytes()
     (own.path / TOUCHED).write_bytes(whole + b"this is no C\n")
     with pytest.raises(BuildFailed) as caught:
-        build(release, own, workspace, toolchain, protector, "up")
+        build(release, own, workspace, toolchain, protector, name)
     assert caught.value.component == "kernel"
     assert "tcp_input.c" in caught.value.log.read_text() if caught.value.log else False
     (own.path / TOUCHED).write_bytes(whole + b"int dfbuild_probe_mended = 1;\n")
-    mended = build(release, own, workspace, toolchain, protector, "up")
+    mended = build(release, own, workspace, toolchain, protector, name)
     assert mended.facts["incremental"]
-    assert b"dfbuild_probe_mended" in (mended.path / "root/kernel").read_bytes()
+    assert b"dfbuild_probe_mended" in installed(release, mended).read_bytes()
 
 
 def test_a_configuration_of_one_s_own(release: Release, tree: Tree, workspace: Workspace, tmp_path: Path) -> None:
-    toolchain, protector = cell(release)
+    toolchain, protector, _ = cell(release)
     base = (tree.path / data.kernel(release).config).read_text(encoding="latin-1")
     own = tmp_path / "OWN"
     kept = [line for line in base.splitlines() if not " ".join(line.split()).startswith(UNNEEDED)]
