@@ -309,6 +309,31 @@ def test_two_guests_write_to_one_image_and_neither_changes_it(workshop: Workshop
     assert hashlib.sha256(disk.read_bytes()).digest() == before
 
 
+def test_a_guest_that_was_saved_goes_on_where_it_was(workshop: Workshop, tmp_path: Path) -> None:
+    first, terminal = workshop.up(kept=tmp_path)
+    assert not first.saved
+    for text in (b"a", b"b", b"c"):
+        terminal.type(text)
+        terminal.expect(text)
+        first.save(soon())
+        assert first.saved
+    terminal.type(b"d")
+    terminal.expect(b"d")
+    first.stop(soon())
+    second = workshop.make(kept=tmp_path)
+    assert second.saved
+    terminal = workshop.start(second)
+    terminal.type(b"e")
+    terminal.expect(b"e")  # and no banner before it
+
+
+def test_a_guest_without_a_place_is_not_saved(workshop: Workshop) -> None:
+    guest, _ = workshop.up()
+    assert not guest.saved
+    with pytest.raises(InfraError, match="nowhere"):
+        guest.save(soon())
+
+
 # ── while it runs ─────────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_paused_guest_does_nothing_until_it_is_resumed(workshop: Workshop) -> None:
     guest, terminal = workshop.up()

@@ -52,6 +52,22 @@ def test_wrappers_find_their_parts_wherever_the_prefix_lies(tmp_path: Path, name
     assert subprocess.run(["as"], env=environment, capture_output=True, check=True).returncode == 0
 
 
+def test_a_compiler_of_this_host_has_the_trees_tools_and_forgets_its_own_system(tmp_path: Path) -> None:
+    compiler = data.of(releases.load("master")).compilers["gcc-12"]
+    directory = tmp_path / "usr/libexec/gcc-12"
+    toolchain.wrap_host(directory, compiler)
+    program(tmp_path / "path/gcc-12")
+    environment = {"PATH": f"{tmp_path}/path:/usr/bin:/bin"}
+    for name, first in (("cc", compiler.arguments[0]), ("cpp", "-E")):
+        done = subprocess.run(
+            [directory / name, "-c", "a b.c"], env=environment, check=True, capture_output=True, text=True
+        )
+        _, *words = done.stdout.splitlines()
+        assert words[0] == first
+        assert {"-U__linux__", "-D__DragonFly__", f"-B{directory}/../binutils234/elf/"} <= set(words)
+        assert words[-2:] == ["-c", "a b.c"]
+
+
 def test_toolchains_lie_side_by_side(tmp_path: Path) -> None:
     both = []
     for name, parts in {"gcc2": ("gcc2", "binutils212"), "gcc34": ("gcc34", "binutils215")}.items():

@@ -52,6 +52,12 @@ def test_kernels_that_differ_in_what_the_loader_says_are_built_once() -> None:
     assert MASTER.kernels["nx2"].tunables == {"machdep.pmap_nx_enable": "2"}
 
 
+def test_the_hosts_compiler_makes_kernels_and_the_trees_own_their_worlds() -> None:
+    build = data.of(MASTER)
+    assert build.userland("gcc-12") == build.userland("gcc80") == "gcc80"
+    assert build.native == ("gcc80",)
+
+
 def test_places_and_environment_are_of_the_machine() -> None:
     build = data.of(MASTER)
     cross = build.environment("gcc80")

@@ -53,7 +53,7 @@ def recipe(release: Release, tree: Tree, name: str) -> Recipe:
         for need in kitchen.needs:
             merge(need.path / "usr", kitchen.directory / "usr")
         if compiler.host is not None:
-            _wrap_host(kitchen.directory / "usr/libexec" / name, compiler.host, compiler)
+            wrap_host(kitchen.directory / "usr/libexec" / name, compiler)
         if linker != "ld":
             (kitchen.directory / "usr/libexec" / compiler.binutils / "elf/ld").symlink_to(linker)
         wrap(kitchen.directory, name, compiler.binutils)
@@ -154,13 +154,15 @@ def wrap(prefix: Path, ccver: str, binutils: str) -> None:
         (directory / program.name).symlink_to(Path("..") / tools / program.name)
 
 
-def _wrap_host(directory: Path, host: str, compiler: data.Compiler) -> None:
+def wrap_host(directory: Path, compiler: data.Compiler) -> None:
     """Make a compiler of this host look like one of the tree's in `directory`, with binary utilities of those."""
     directory.mkdir(parents=True)
     for name, extra in {"cc": "", "gcc": "", "cpp": "-E "}.items():
         script = directory / name
         words = shlex.join(compiler.arguments)
-        script.write_text(f'#!/bin/sh\nexec {host} {extra}{words} "-B${{0%/*}}/../{compiler.binutils}/elf/" "$@"\n')
+        script.write_text(
+            f'#!/bin/sh\nexec {compiler.host} {extra}{words} "-B${{0%/*}}/../{compiler.binutils}/elf/" "$@"\n'
+        )
         script.chmod(0o755)
 
 
