@@ -147,7 +147,11 @@ class QemuGuest:
     def _power_on(self, qmp: Qmp, deadline: Deadline) -> None:
         """QEMU waits: let the guest run."""
         if self.saved:
-            _snapshot(qmp, f"loadvm {self._snapshot}", deadline)
+            try:
+                _snapshot(qmp, f"loadvm {self._snapshot}", deadline)
+            except InfraError as error:
+                error.hint = f"remove {self.spec.kept}, and the next attempt begins anew"
+                raise
         qmp.execute("cont", deadline)
 
     def _complaint(self) -> str:
