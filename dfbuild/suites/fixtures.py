@@ -109,7 +109,7 @@ def ask(attached: Attached, shell: Shell, cell: Cell) -> Callable[[str], str]:
     The command knows the wire's interface as `$wire`.
     """
     wire = attached.release.wire
-    prefix = f"wire={wire.interface[cell.shape.nic]}; " if wire else ""
+    prefix = f"wire={wire.interface.get(cell.shape.nic, '')}; " if wire else ""
 
     def run(name: str) -> str:
         command = attached.release.commands.get(name)

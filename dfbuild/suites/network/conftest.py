@@ -78,9 +78,13 @@ def network(release: Release) -> Wire:
 @pytest.fixture(scope="session")
 def peer(wire: Link, shell: Shell, network: Wire, cell: Cell, within: Within) -> Iterator[Peer]:
     """The host at the other end of the wire; the guest's interface is configured."""
-    command = network.configure.format(
-        interface=network.interface[cell.shape.nic], address=network.guest_address, prefix=network.prefix
-    )
+    interface = network.interface.get(cell.shape.nic)
+    if interface is None:
+        raise ProbeError(
+            f"the release does not say what a {cell.shape.nic} is called in the guest",
+            hint="wire.interface in its TOML",
+        )
+    command = network.configure.format(interface=interface, address=network.guest_address, prefix=network.prefix)
     answer = shell.run(command, within(20, what="the wire interface"))
     if answer.status != 0:
         raise ProbeError(f"{answer.command!r} ended with status {answer.status}: {answer.text[-300:]}")
