@@ -113,7 +113,9 @@ def test_all_is_as_expected(guests: Guests, shape: Shape, via: str, tmp_path: Pa
 
 
 def configure(shell: Shell, address: str) -> None:
-    answer = shell.run(network().configure.format(address=address, prefix=network().prefix), minutes(1))
+    wire = network()
+    command = wire.configure.format(interface=wire.interface[UP.nic], address=address, prefix=wire.prefix)
+    answer = shell.run(command, minutes(1))
     assert answer.status == 0, answer.text
 
 
