@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dfbuild.deadline import Deadline
-from dfbuild.errors import MissingTool
+from dfbuild.errors import InfraError, MissingTool
+
+_VERSION_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +87,12 @@ def run(
             sink.seek(0)
             output = sink.read(16 << 20).decode(errors="replace")
     return Completed(words, status, output)
+
+
+@functools.cache
+def version(program: str) -> str:
+    """What `program --version` prints, asked once per process. Raises `MissingTool`, `InfraError`."""
+    done = run([program, "--version"], Deadline.after(_VERSION_SECONDS, what=f"{program} --version"))
+    if done.status != 0 or not done.output.strip():
+        raise InfraError(f"{program} --version says {done.output.strip()!r} with status {done.status}")
+    return done.output

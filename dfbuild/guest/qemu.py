@@ -39,11 +39,11 @@ def _resolved(media: Media) -> Media:
     )
 
 
-def _snapshot(qmp: Qmp, command: str, deadline: Deadline) -> None:
+def _snapshot(qmp: Qmp, command: str, deadline: Deadline, *, hint: str = "") -> None:
     """Run a command of the human monitor that says nothing when all is well. Raises `InfraError`."""
     said = qmp.human(command, deadline).strip()
     if said:
-        raise InfraError(f"{command}: {said}")
+        raise InfraError(f"{command}: {said}", hint=hint)
 
 
 class QemuGuest:
@@ -147,11 +147,8 @@ class QemuGuest:
     def _power_on(self, qmp: Qmp, deadline: Deadline) -> None:
         """QEMU waits: let the guest run."""
         if self.saved:
-            try:
-                _snapshot(qmp, f"loadvm {self._snapshot}", deadline)
-            except InfraError as error:
-                error.hint = f"remove {self.spec.kept}, and the next attempt begins anew"
-                raise
+            hint = f"remove {self.spec.kept}, and the next attempt begins anew"
+            _snapshot(qmp, f"loadvm {self._snapshot}", deadline, hint=hint)
         qmp.execute("cont", deadline)
 
     def _complaint(self) -> str:

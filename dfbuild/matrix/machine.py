@@ -57,7 +57,7 @@ def machine(release: Release, variant: Variant, media: Media, memory: int, kitch
     cell = Cell(variant, shape)
     runtime = runtime_directory("b")
     kept = kitchen.workspace.root / "objects" / kitchen.directory.name
-    kept.mkdir(parents=True, exist_ok=True)
+    kept.mkdir(mode=0o700, parents=True, exist_ok=True)  # the guest's memory and its host's key are in it
     try:
         accel = probe(kitchen.workspace, kitchen.deadline)
         spec = GuestSpec(f"{variant.id} native build", shape, media, runtime, wire=False, kept=kept)

@@ -15,7 +15,7 @@ from dfbuild.releases import Release
 from dfbuild.session.protocol import Session
 from dfbuild.shell.protocol import Shell
 from dfbuild.suites.attached import RECORD, Attached
-from dfbuild.suites.probe import ProbeError, Probes
+from dfbuild.suites.probe import ProbeError, Probes, succeeded
 
 if TYPE_CHECKING:
     from dfbuild.wire import Link
@@ -115,10 +115,7 @@ def ask(attached: Attached, shell: Shell, cell: Cell) -> Callable[[str], str]:
         command = attached.release.commands.get(name)
         if command is None:
             raise ProbeError(f"release {attached.release.name} does not say how to ask for {name!r}")
-        answer = shell.run(prefix + command, attached.within(_ASK, what=f"{name} in the guest"))
-        if answer.status != 0:
-            raise ProbeError(f"{command!r} ended with status {answer.status}: {answer.text[:200]!r}")
-        return answer.text
+        return succeeded(shell.run(prefix + command, attached.within(_ASK, what=f"{name} in the guest")))
 
     return run
 

@@ -83,6 +83,13 @@ def integers(said: str, count: int | None = None) -> list[int]:
     return found
 
 
+def succeeded(answer: Answer) -> str:
+    """What a command printed that ended well; `ProbeError` for one that did not."""
+    if answer.status != 0:
+        raise ProbeError(f"{answer.command!r} ended with status {answer.status}: {answer.text[:200]!r}")
+    return answer.text
+
+
 def parse(program: str, answer: Answer) -> Report:
     """The report in the answer of `program`. Raises `ProbeError` unless it ended well and said `end=ok` last."""
     if answer.status != 0:

@@ -16,8 +16,7 @@ from dfbuild.build import proof, step
 from dfbuild.build.dragonfly import data, hostkit, within
 from dfbuild.build.dragonfly.layout import KIT, SRC, Places
 from dfbuild.build.recipe import Artefact, Kitchen, Recipe
-from dfbuild.deadline import Deadline
-from dfbuild.errors import BuildFailed, InfraError, UsageError
+from dfbuild.errors import BuildFailed, UsageError
 from dfbuild.model import StepKind
 from dfbuild.releases import Release
 from dfbuild.sandbox import Mount, Sandbox
@@ -26,7 +25,6 @@ from dfbuild.source import Tree
 _TARGETS = ("obj", "depend", "all")
 _DRIVERS = ("cc", "gcc", "c++", "g++", "cpp")
 _PREFIX = "prefix"
-_VERSION_SECONDS = 20.0
 
 
 def recipe(release: Release, tree: Tree, name: str) -> Recipe:
@@ -61,7 +59,7 @@ def recipe(release: Release, tree: Tree, name: str) -> Recipe:
 
     inputs = {
         "compiler": compiler.model_dump(exclude_unset=True),
-        **({"version": _host_version(compiler.host)} if compiler.host is not None else {}),
+        **({"version": process.version(compiler.host).splitlines()[0]} if compiler.host is not None else {}),
         "comment": comment,
         **({"linker": linker} if linker != "ld" else {}),
         "form": 1,
@@ -164,14 +162,6 @@ def wrap_host(directory: Path, compiler: data.Compiler) -> None:
             f'#!/bin/sh\nexec {compiler.host} {extra}{words} "-B${{0%/*}}/../{compiler.binutils}/elf/" "$@"\n'
         )
         script.chmod(0o755)
-
-
-def _host_version(host: str) -> str:
-    """The first line of what it says of itself; raises `MissingTool`, `InfraError`."""
-    done = process.run([host, "--version"], Deadline.after(_VERSION_SECONDS, what=f"{host} --version"))
-    if done.status != 0 or not done.output.strip():
-        raise InfraError(f"{host} --version says {done.output.strip()!r} with status {done.status}")
-    return done.output.splitlines()[0]
 
 
 def wrapper(compilers: Path, tools: Path, program: str) -> str:

@@ -13,7 +13,7 @@ from dfbuild.model import Cell
 from dfbuild.releases import Release
 from dfbuild.releases.schema import Wire
 from dfbuild.shell.protocol import Answer, Shell
-from dfbuild.suites.probe import ProbeError, Probes, Report, parse
+from dfbuild.suites.probe import ProbeError, Probes, Report, parse, succeeded
 from dfbuild.wire import Conversation, Link, Peer
 from dfbuild.wire.frames import Flow, Segment
 
@@ -85,9 +85,7 @@ def peer(wire: Link, shell: Shell, network: Wire, cell: Cell, within: Within) ->
             hint="wire.interface in its TOML",
         )
     command = network.configure.format(interface=interface, address=network.guest_address, prefix=network.prefix)
-    answer = shell.run(command, within(20, what="the wire interface"))
-    if answer.status != 0:
-        raise ProbeError(f"{answer.command!r} ended with status {answer.status}: {answer.text[-300:]}")
+    succeeded(shell.run(command, within(20, what="the wire interface")))
     with Peer(wire, network.peer_address) as host:
         yield host
 

@@ -11,7 +11,7 @@ import pytest
 from dfbuild.deadline import Within
 from dfbuild.releases import Release
 from dfbuild.shell.protocol import Shell
-from dfbuild.suites.probe import ProbeError, Probes, Report
+from dfbuild.suites.probe import Probes, Report, succeeded
 
 VARIABLE = "DFBUILD_PACKAGES"
 SUBSYSTEMS = ("system", "user", "process")
@@ -31,10 +31,7 @@ class Packages:
 
     def run(self, command: str) -> str:
         """What `command` prints. Raises `ProbeError` if it fails."""
-        answer = self.shell.run(command, self.within(_SECONDS, what=command))
-        if answer.status != 0:
-            raise ProbeError(f"{command!r} ended with status {answer.status}: {answer.text[:200]!r}")
-        return answer.text
+        return succeeded(self.shell.run(command, self.within(_SECONDS, what=command)))
 
     def install(self, subsystem: str, version: str) -> None:
         """Put that version of the one package into the subsystem's set."""

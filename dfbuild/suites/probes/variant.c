@@ -44,8 +44,8 @@ static void set(int level, const char *value)
         die("varsym_set");
 }
 
-/* In a child, which is somebody else if `uid` is not 0. */
-static void tell_in_child(const char *key, uid_t uid)
+/* In a child, which is somebody else if `uid` is not 0, and runs this program anew if `self` is its name. */
+static void tell_in_child(const char *key, uid_t uid, const char *self)
 {
     pid_t child = fork();
 
@@ -54,24 +54,12 @@ static void tell_in_child(const char *key, uid_t uid)
     if (child == 0) {
         if (uid != 0 && setuid(uid) != 0)
             die("setuid");
+        if (self != NULL) {
+            execl(self, self, path, key, (char *)NULL);
+            die(self);
+        }
         tell(key);
         _exit(0);
-    }
-    if (os_reap(child) != 0)
-        exit(2);
-}
-
-static void tell_in_program(const char *self, const char *key)
-{
-    pid_t child;
-
-    fflush(stdout);
-    child = fork();
-    if (child < 0)
-        die("fork");
-    if (child == 0) {
-        execl(self, self, path, key, (char *)NULL);
-        die(self);
     }
     if (os_reap(child) != 0)
         exit(2);
@@ -88,11 +76,11 @@ static void examine(const char *self, uid_t stranger)
     tell("system");
     set(VARSYM_USER, "user");
     tell("user");
-    tell_in_child("stranger", stranger);
+    tell_in_child("stranger", stranger, NULL);
     set(VARSYM_PROC, "process");
     tell("process");
-    tell_in_child("child", 0);
-    tell_in_program(self, "program");
+    tell_in_child("child", 0, NULL);
+    tell_in_child("program", 0, self);
     set(VARSYM_PROC, "view");
     tell("loop");
     set(VARSYM_PROC, longest);
