@@ -104,7 +104,7 @@ def _trees(arguments: argparse.Namespace, matrix: Matrix, workspace: Workspace) 
 
     They must be of the matrix's release.
     """
-    tree, plain = source.trees(arguments, workspace, Deadline.after(_EXPORT_SECONDS))
+    tree, plain = source.trees(arguments, workspace, Deadline.after(_EXPORT_SECONDS), matrix.release)
     if tree.release != matrix.release.name:
         raise UsageError(
             f"{tree.path} is a tree of release {tree.release}, but {matrix.file} is for {matrix.release.name}",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dfbuild.deadline import Deadline
+from dfbuild.releases import Release
 from dfbuild.source import Tree, open_tree, patched
 from dfbuild.workspace import Workspace
 
@@ -17,9 +18,13 @@ def tree(arguments: argparse.Namespace, workspace: Workspace, deadline: Deadline
     return trees(arguments, workspace, deadline)[0]
 
 
-def trees(arguments: argparse.Namespace, workspace: Workspace, deadline: Deadline) -> tuple[Tree, Tree]:
-    """The tree with its patches, and without."""
-    plain = open_tree(arguments.src, workspace, deadline, rev=arguments.rev, release=arguments.release)
+def trees(
+    arguments: argparse.Namespace, workspace: Workspace, deadline: Deadline, wanted: Release | None = None
+) -> tuple[Tree, Tree]:
+    """The tree with its patches, and without; of the release `wanted`, if it can be."""
+    plain = open_tree(
+        arguments.src, workspace, deadline, rev=arguments.rev, release=arguments.release, wanted=wanted
+    )
     if not arguments.patch:
         return plain, plain
     return patched(plain, [Path(name) for name in arguments.patch], workspace, deadline), plain

@@ -241,8 +241,26 @@ class Source(Strict):
     """Regular expression that is found in it; ^ and $ match at lines."""
 
 
+class Like(Strict):
+    """Another release, which this one is like but for what its own file says. See `toml.inherit`."""
+
+    release: Text
+    """Its name, or the path of its file."""
+    without: tuple[Text, ...] = ()
+    """What it says that is not so here: dotted keys. An entry in a list of tables is named by its first value."""
+
+
+class Heir(BaseModel):
+    """The part of a file that says what it is like."""
+
+    like: Like | None = None
+
+
 class Release(Strict):
     """Everything that dfbuild knows about one release line."""
+
+    like: Like | None = None
+    """The release that it is like, but for what follows."""
 
     name: Name
     title: str

@@ -46,12 +46,18 @@ class Tree:
 
 
 def open_tree(
-    source: str | None, workspace: Workspace, deadline: Deadline, *, rev: str = "", release: str = ""
+    source: str | None,
+    workspace: Workspace,
+    deadline: Deadline,
+    *,
+    rev: str = "",
+    release: str = "",
+    wanted: Release | None = None,
 ) -> Tree:
     """The tree at `source` (else in `DFBUILD_SRC`), or of revision `rev` in the repository there.
 
-    A revision is exported into the work directory, once. `release` overrules what the tree says of itself. Raises
-    `UsageError` for a place that is no source tree.
+    A revision is exported into the work directory, once. It is of the release `wanted` if it can be that, else of
+    the one that it says; `release` overrules both. Raises `UsageError` for a place that is no source tree.
     """
     chosen = source or os.environ.get("DFBUILD_SRC", "")
     if not chosen:
@@ -61,7 +67,7 @@ def open_tree(
         raise UsageError(f"{path} is no directory", hint=_HINT)
     if rev:
         path = _export(path, rev, workspace, deadline)
-    return opened(path, release or detect(path), workspace)
+    return opened(path, release or detect(path, wanted), workspace)
 
 
 def opened(path: Path, release: str, workspace: Workspace) -> Tree:
@@ -70,9 +76,14 @@ def opened(path: Path, release: str, workspace: Workspace) -> Tree:
     return Tree(path, release, Hashes(path, workspace.cache / f"source-{name}.json"))
 
 
-def detect(path: Path) -> str:
-    """The name of the release that the tree at `path` is of, by the files and patterns that releases name."""
-    return matching(path, {name: found for name in available() if (found := load(name)).source is not None})
+def detect(path: Path, wanted: Release | None = None) -> str:
+    """The name of the release that the tree at `path` is of, by the files and patterns that releases name.
+
+    `wanted` is asked first: a release of the user's own may be like one that dfbuild knows.
+    """
+    known = [wanted] if wanted is not None else []
+    known += [load(name) for name in available()]
+    return matching(path, {release.name: release for release in known if release.source is not None})
 
 
 def matching(path: Path, releases: Mapping[str, Release]) -> str:

@@ -10,7 +10,7 @@ import re
 import tomllib
 import typing
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,6 +54,8 @@ class Document:
     file: Path
     data: dict[str, Any]
     lines: dict[Place, int]
+    parts: dict[Place, tuple[Document, Place]] = field(default_factory=dict)
+    """What is written elsewhere, in another file or at another place ▸ where; see `toml.inherit`."""
 
     @classmethod
     def read(cls, path: Path) -> Document:
@@ -101,6 +103,10 @@ class Document:
 
     def problem(self, place: Place, message: str, *, hint: str = "") -> UsageError:
         """An error at `place`, to be raised or collected."""
+        for depth in range(len(place), 0, -1):
+            document, start = self.parts.get(place[:depth], (self, place[:depth]))
+            if document is not self:
+                return document.problem((*start, *place[depth:]), message, hint=hint)
         place = self._written(place)
         return UsageError(message, hint=hint, file=self.file, line=self.line(place), key=dotted(place))
 

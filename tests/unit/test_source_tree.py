@@ -76,6 +76,15 @@ def test_a_tree_can_be_named_by_environment_and_its_release_by_hand(
     assert open_tree(None, workspace, deadline, release="1.4").release == "1.4"
 
 
+def test_a_release_of_one_s_own_takes_its_trees_first(
+    tmp_path: Path, workspace: Workspace, deadline: Deadline
+) -> None:
+    mine = releases.load("1.2").model_copy(update={"name": "mine"})
+    known, other = str(tree(tmp_path / "tree")), str(tree(tmp_path / "other", 140000))
+    assert open_tree(known, workspace, deadline, wanted=mine).release == "mine"
+    assert open_tree(other, workspace, deadline, wanted=mine).release == "1.4"
+
+
 def test_hashes_follow_content_links_and_executable_bits_only(tmp_path: Path) -> None:
     root = tree(tmp_path / "tree")
     hashes = Hashes(root, tmp_path / "memory")

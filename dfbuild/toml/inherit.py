@@ -1,0 +1,127 @@
+"""A document that is like another one but for what it says itself. Pure."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from dfbuild.errors import UsageError
+from dfbuild.toml.document import Document, InvalidFile, nearest
+from dfbuild.toml.lines import Place
+
+
+def inherit(own: Document, base: Document, without: Sequence[str], place: Place) -> Document:
+    """What `own` says, over what `base` says without the things that `without` names.
+
+    Tables are merged, lists of tables are joined, `base`'s first, and any other value of `own` stands for `base`'s.
+    A name is a dotted TOML key; an entry in a list of tables is named by the value of its first key:
+    `expect."security/nx-*"`, which is every one that has it. Problems are told where the thing in question is
+    written. Raises `InvalidFile` for names of nothing; `place` is where `own` has them.
+    """
+    dropped: set[Place] = set()
+    problems = []
+    for index, name in enumerate(without):
+        try:
+            found = set(_named(base.data, (), _keys(name)))
+        except tomllib.TOMLDecodeError:
+            problems.append(own.problem((*place, index), f"expected a dotted key, found {name!r}", hint=_HINT))
+            continue
+        if not found:
+            problems.append(_nothing(own, base, (*place, index), _keys(name)))
+        dropped |= found
+    if problems:
+        raise InvalidFile(problems)
+    parts: dict[Place, tuple[Document, Place]] = {}
+    data = _merged(own, base, (), dropped, parts)
+    return Document(own.file, data, own.lines, parts)
+
+
+_HINT = "a key with other characters than letters, digits, - and _ is quoted: 'refuse.\"nx=on\"'"
+
+
+def _keys(name: str) -> list[str]:
+    """The parts of a dotted key. Raises `TOMLDecodeError`."""
+    keys: list[str] = []
+    found: Any = tomllib.loads(f"{name} = 0")
+    while isinstance(found, dict):
+        if len(found) != 1:
+            raise tomllib.TOMLDecodeError("more than one key")
+        ((key, found),) = found.items()
+        keys.append(key)
+    return keys
+
+
+def _named(value: Any, place: Place, keys: Sequence[str]) -> Iterator[Place]:
+    """The places in `value`, which is at `place`, that `keys` lead to."""
+    if not keys:
+        yield place
+    elif isinstance(value, dict):
+        if keys[0] in value:
+            yield from _named(value[keys[0]], (*place, keys[0]), keys[1:])
+    elif _tables(value):
+        for index, entry in enumerate(value):
+            if keys[0] == next(iter(entry.values()), None):
+                yield from _named(entry, (*place, index), keys[1:])
+
+
+def _nothing(own: Document, base: Document, place: Place, keys: Sequence[str]) -> UsageError:
+    """The problem that `keys` lead nowhere, with what there is instead where they stop."""
+    value: Any = base.data
+    for key in keys:
+        if not isinstance(value, dict) or key not in value:
+            break
+        value = value[key]
+    there: list[str] = []
+    if isinstance(value, dict):
+        there = list(value)
+    elif _tables(value):
+        there = [str(next(iter(entry.values()), "")) for entry in value]
+    return own.problem(place, f"{base.file.name} has nothing of that name", hint=nearest(key, there))
+
+
+def _tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
+
+
+def _merged(
+    own: Document, base: Document, place: Place, dropped: set[Place], parts: dict[Place, tuple[Document, Place]]
+) -> dict[str, Any]:
+    """The table at `place` of both, which is at the same place in either."""
+    mine, theirs = own.value(place), base.value(place)
+    found: dict[str, Any] = {}
+    for key in (*theirs, *(key for key in mine if key not in theirs)):
+        here = (*place, key)
+        inherited = key in theirs and here not in dropped
+        if inherited and key in mine and isinstance(theirs[key], dict) and isinstance(mine[key], dict):
+            found[key] = _merged(own, base, here, dropped, parts)
+        elif inherited and _tables(theirs[key]) and (key not in mine or _tables(mine[key])):
+            sources = [
+                (base, (*here, index)) for index, _ in enumerate(theirs[key]) if (*here, index) not in dropped
+            ]
+            sources += [(own, (*here, index)) for index, _ in enumerate(mine.get(key, ()))]
+            parts.update(((*here, index), source) for index, source in enumerate(sources))
+            found[key] = [document.value(at) for document, at in sources]
+        elif key in mine:
+            found[key] = mine[key]
+        elif inherited:
+            parts[here] = (base, here)
+            found[key] = _kept(theirs[key], here, dropped)
+    return found
+
+
+def _entries(values: Sequence[Any], place: Place) -> list[Place]:
+    return [(*place, index) for index, _ in enumerate(values)]
+
+
+def _kept(value: Any, place: Place, dropped: set[Place]) -> Any:
+    """`value`, which is at `place`, without what is dropped from its tables."""
+    if isinstance(value, dict):
+        return {
+            key: _kept(inner, (*place, key), dropped)
+            for key, inner in value.items()
+            if (*place, key) not in dropped
+        }
+    if _tables(value):
+        return [inner for index, inner in enumerate(value) if (*place, index) not in dropped]
+    return value
