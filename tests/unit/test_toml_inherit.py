@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfbuild import releases
+from dfbuild.build.dragonfly import data
+from dfbuild.errors import UsageError
 from dfbuild.toml import Document, InvalidFile, inherit
 
 BASE = """\
@@ -178,3 +180,22 @@ def test_errors_of_releases_that_are_like_others(
         assert (problem.file, problem.line) == (caught.value.file, line)
     else:
         assert problem.file == Path(releases.__file__).parent / "1.2.toml"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "message"),
+    [
+        ('without = ["toolchains.gcc2"]\n', "build.compilers.gcc2", "a compiler is built that is no toolchain"),
+        ("[build.kernel]\nconfig = 5\n", "build.kernel.config", "Input should be a valid string"),
+        ("[build.world]\nlibs = []\n", "build.world.libs", "Extra inputs are not permitted"),
+    ],
+)
+def test_a_build_table_that_cannot_be_used_is_the_users_mistake(
+    tmp_path: Path, text: str, key: str, message: str
+) -> None:
+    (tmp_path / "mine.toml").write_text(f'name = "mine"\n[like]\nrelease = "1.2"\n{text}')
+    with pytest.raises(UsageError) as caught:
+        data.of(releases.load("./mine.toml", tmp_path))
+    assert caught.value.key == key
+    assert "release mine" in caught.value.message
+    assert message in caught.value.message

@@ -218,8 +218,16 @@ class Build(Strict):
 
 
 def of(release: Release) -> Build:
-    """The validated `[build]` table of `release`."""
-    return Build.model_validate(release.build)
+    """The `[build]` table of `release`; raises `UsageError` for one that cannot be used."""
+    build = release.build_as(Build)
+    for name in build.compilers:
+        if name not in release.toolchains:
+            raise UsageError(
+                f"release {release.name}: a compiler is built that is no toolchain",
+                hint=f"leave out build.compilers.{name}, and what refers to it",
+                key=f"build.compilers.{name}",
+            )
+    return build
 
 
 def world(release: Release) -> World:

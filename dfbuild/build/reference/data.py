@@ -53,4 +53,4 @@ class Build(Strict):
 
 def of(release: Release) -> Build:
     """The validated `[build]` table of `release`."""
-    return Build.model_validate(release.build)
+    return release.build_as(Build)
