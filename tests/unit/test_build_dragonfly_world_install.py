@@ -211,3 +211,16 @@ def test_cpdup_writes_what_differs(tmp_path: Path) -> None:
         subprocess.run(["sh", cpdup, "-o", source, target], check=True)
     assert (target / "a.h").read_text() == "a"
     assert (target / "a.h").stat().st_mtime_ns == (source / "a.h").stat().st_mtime_ns
+
+
+def test_links_into_the_object_tree_are_told() -> None:
+    """Seen: libc.so led there, and nothing could be linked in the guest."""
+    links = {
+        "usr/lib/libc.so": "/usr/obj/world/lib/libc.so.8",
+        "sys": "usr/src/sys",
+        "usr/lib/b.so": "/usr/objects",
+    }
+    tree = install.Tree(dict.fromkeys(links, "link"), links)
+    with pytest.raises(BuildFailed, match=r"1 links lead into .* usr/lib/libc.so to /usr/obj/world/lib/libc.so.8"):
+        install.settled(tree, "/usr/obj")
+    install.settled(tree, "/elsewhere")

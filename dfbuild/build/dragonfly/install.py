@@ -43,6 +43,15 @@ def survey(root: Path) -> Tree:
     return Tree(types, links)
 
 
+def settled(tree: Tree, objects: str) -> None:
+    """Raise `BuildFailed` for links to below `objects`, which the guest does not have."""
+    astray = [f"{path} to {to}" for path, to in sorted(tree.links.items()) if to.startswith(f"{objects}/")]
+    if astray:
+        raise BuildFailed(
+            f"{len(astray)} links lead into the object tree, the first is {astray[0]}", component=_COMPONENT
+        )
+
+
 def parse(text: str, destination: str) -> list[tuple[str, dict[str, str]]]:
     """Path below `destination` and words of every line. Raises `BuildFailed` for a line that makes no sense."""
     found = []

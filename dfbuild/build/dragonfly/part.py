@@ -16,8 +16,8 @@ _ROOT = OBJ / image.ROOT
 _RAW_LOG = OBJ / "install.log"
 _HIERARCHY = {"BSD.root.dist": "", "BSD.usr.dist": "usr"}
 
-DESTINATION = {"DESTDIR": str(_ROOT), "METALOG": str(_RAW_LOG)}
-"""For the environment of what installs."""
+DESTINATION = {"DESTDIR": str(_ROOT), "METALOG": str(_RAW_LOG), "_SHLIBDIRPREFIX": ""}
+"""For the environment of what installs. Links to shared libraries lead to where these will be in the guest."""
 
 
 def clear(objects: Path) -> None:
@@ -27,9 +27,14 @@ def clear(objects: Path) -> None:
 
 
 def installed(objects: Path) -> dict[str, dict[str, str]]:
-    """By path, what was said of everything that is there. Raises `BuildFailed` for a log that makes no sense."""
+    """By path, what was said of everything that is there.
+
+    Raises `BuildFailed` for a log that makes no sense, and for links into the object tree.
+    """
     raw = (objects / _RAW_LOG.name).read_text(errors="surrogateescape")
-    return install.merge(install.parse(raw, str(_ROOT)), install.survey(objects / image.ROOT))
+    tree = install.survey(objects / image.ROOT)
+    install.settled(tree, str(OBJ))
+    return install.merge(install.parse(raw, str(_ROOT)), tree)
 
 
 def begin(kitchen: Kitchen, sandbox: Sandbox, objects: Path) -> None:

@@ -90,7 +90,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
         "world": world.model_dump(exclude={"kit"}),
         "flags": list(flags),
         "proof": [release.toolchains[name].comment, protection.model_dump()],
-        "form": 1,
+        "form": 2 if build.platform else 1,  # where links to libraries lead
     }
     return Recipe(StepKind.WORLD, label(name, protection), inputs, make, needs=needs, minutes=600)
 
