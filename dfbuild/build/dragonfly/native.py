@@ -51,6 +51,11 @@ def whole_sources(tree: Tree) -> Recipe:
     return _sources("sources", tree, tuple(world.top(tree.path)), (), {})
 
 
+def testcases(tree: Tree, directory: str) -> Recipe:
+    """A part of an image: the tree's own test cases in `directory`, as they are, below `/usr/src`."""
+    return _sources("test cases", tree, (directory,), (), {})
+
+
 def _sources(
     title: str, tree: Tree, names: Sequence[str], changes: Sequence[data.Edit], added: Mapping[str, Path]
 ) -> Recipe:
