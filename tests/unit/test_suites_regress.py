@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dfbuild.suites.probe import ProbeError
 from dfbuild.suites.regress.runlist import Code, Entry, names, parse, result
+from dfbuild.suites.sysperf.timing import timings
 
 RUNLIST = """\
 # Testcase		type		Options		Command line arguments
@@ -83,3 +84,15 @@ def test_results() -> None:
 def test_what_is_no_result(plist: bytes) -> None:
     with pytest.raises(ProbeError, match="wrote no result"):
         result(plist)
+
+
+def test_timings() -> None:
+    """Lines as seen on master of 2020."""
+    said = """timing standard stat() syscall
+stat()  0.952s 10900 loops,    11449 loops/sec, 87.343uS/loop
+full duplex pipe / 1char:  1.430s 1024 loops,      716 loops/sec, 1396.865uS/loop\r
+execl static program:  0.028s 0 loops,        0 loops/sec,    infuS/loop
+datarate: blkSize 65536 10.34 MBytes/sec
+"""
+    assert timings(said) == {"stat()": 87.343, "full duplex pipe / 1char:": 1396.865}
+    assert timings("") == {}

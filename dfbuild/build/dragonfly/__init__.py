@@ -59,8 +59,8 @@ class Target:
                 native.recipe(release, variant, builder, parts[-1], _login(keys), self._machine),
             )
         parts.append(programs.recipe(release, self._plain, compiler, protection, userland))
-        if data.of(release).testcases:
-            parts.append(native.testcases(tree, data.of(release).testcases))
+        if tests := data.of(release).tests:
+            parts.append(native.tests(tree, tests))
         tunables = release.kernels[variant.kernel].tunables
         return image.recipe(release, name, parts, keys, disk_model=disk, tunables=tunables)
 

@@ -197,8 +197,8 @@ class Build(Strict):
     """As the tree's makefiles call it."""
     platform: str = ""
     """The same, where they know of platforms."""
-    testcases: str = ""
-    """Directory of test cases for dfregress(8), where the tree has them: guests get it below `/usr/src`."""
+    tests: tuple[str, ...] = ()
+    """Directories of the tree with tests of its own: guests get them below `/usr/src`."""
 
     @property
     def places(self) -> Places:

@@ -51,9 +51,9 @@ def whole_sources(tree: Tree) -> Recipe:
     return _sources("sources", tree, tuple(world.top(tree.path)), (), {})
 
 
-def testcases(tree: Tree, directory: str) -> Recipe:
-    """A part of an image: the tree's own test cases in `directory`, as they are, below `/usr/src`."""
-    return _sources("test cases", tree, (directory,), (), {})
+def tests(tree: Tree, directories: Sequence[str]) -> Recipe:
+    """A part of an image: the tree's own tests in `directories`, as they are, below `/usr/src`."""
+    return _sources("tests", tree, directories, (), {})
 
 
 def _sources(

@@ -1,0 +1,17 @@
+"""What the programs of `test/sysperf` print: lines with a count of loops and the time of one. Pure."""
+
+from __future__ import annotations
+
+import re
+
+_LINE = re.compile(r"^(?P<what>.*?)\s+[\d.]+s (?P<loops>\d+) loops,\s+\d+ loops/sec,\s+(?P<us>[\d.]+)uS/loop$")
+
+
+def timings(text: str) -> dict[str, float]:
+    """What was timed ▸ microseconds of one loop. Lines about anything else, or about no loop at all, are none."""
+    found = {}
+    for line in text.splitlines():
+        match = _LINE.match(line.strip())
+        if match is not None and int(match["loops"]):
+            found[match["what"].strip()] = float(match["us"])
+    return found
