@@ -77,8 +77,11 @@ class Target:
         return native.buildworld(release, variant, builder, _login(keys), machine)
 
     def refuse(self, release: Release, cell: Cell) -> Refusal | None:
-        """None: what cannot be is in the release's data."""
-        return None
+        """Refuses to build in a guest by a compiler of this host; what else cannot be is in the release's data."""
+        compiler = data.of(release).compilers.get(cell.variant.toolchain)
+        if self._machine is None or compiler is None or compiler.host is None:
+            return None
+        return Refusal(cell, f"--build native: {compiler.host} is this host's compiler, and no guest has it")
 
     def media(self, release: Release, cell: Cell, image_made: Artefact, workspace: Workspace) -> Media:
         """The disk, which boots by itself, and root's key to it, unless it turned out to have no SSH server."""

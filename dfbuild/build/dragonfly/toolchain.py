@@ -16,7 +16,7 @@ from dfbuild.build import proof, step
 from dfbuild.build.dragonfly import data, hostkit, within
 from dfbuild.build.dragonfly.layout import KIT, SRC, Places
 from dfbuild.build.recipe import Artefact, Kitchen, Recipe
-from dfbuild.errors import BuildFailed, UsageError
+from dfbuild.errors import BuildFailed, MissingTool, UsageError
 from dfbuild.model import StepKind
 from dfbuild.releases import Release
 from dfbuild.sandbox import Mount, Sandbox
@@ -39,6 +39,7 @@ def recipe(release: Release, tree: Tree, name: str) -> Recipe:
         known = ", ".join(build.compilers)
         raise UsageError(f"release {release.name} has no compiler {name!r}", hint=f"it has {known}")
     compiler = build.compilers[name]
+    host = _installed(release, name, compiler.host) if compiler.host is not None else ""
     kit = hostkit.recipe(release, tree)
     needs = (
         _binutils(build, tree, compiler.binutils, kit),
@@ -58,13 +59,25 @@ def recipe(release: Release, tree: Tree, name: str) -> Recipe:
         return prove(kitchen, compiler, comment, release.elf_machine)
 
     inputs = {
-        "compiler": compiler.model_dump(exclude_unset=True),
-        **({"version": process.version(compiler.host).splitlines()[0]} if compiler.host is not None else {}),
+        "compiler": compiler.model_dump(exclude_unset=True, exclude={"edits"}),
+        **({"version": host} if host else {}),
         "comment": comment,
         **({"linker": linker} if linker != "ld" else {}),
         "form": 1,
     }
     return Recipe(StepKind.TOOLCHAIN, name, inputs, make, needs=needs, minutes=5)
+
+
+def _installed(release: Release, name: str, host: str) -> str:
+    """The version of the command `host`, which toolchain `name` is; raises `UsageError` where it is not installed."""
+    try:
+        return process.version(host).splitlines()[0]
+    except MissingTool as error:
+        packages = " ".join(release.toolchains[name].packages)
+        raise UsageError(
+            f"toolchain {name} of {release.title} is {host} of this host, which is not installed",
+            hint=f"apt-get install {packages}, or leave it out: --filter 'toolchain!={name}'",
+        ) from error
 
 
 def mounts(toolchains: Sequence[Artefact], places: Places) -> tuple[Mount, ...]:
@@ -230,7 +243,7 @@ def prove(kitchen: Kitchen, compiler: data.Compiler, comment: str, machine: str)
 def _version(kitchen: Kitchen, sandbox: Sandbox, cc: Path, expected: str) -> str:
     """What `cc -v` says of itself; raises `BuildFailed` if that is not what is expected."""
     done = process.run(sandbox.argv([cc, "-v"]), kitchen.deadline)
-    line = (done.output.strip().splitlines() or [""])[-1]
-    if done.status != 0 or not re.search(expected, line):
-        raise BuildFailed(f"cc -v says {line!r}, not {expected!r}", component="proof", tail=done.output)
+    line = next((line for line in done.output.splitlines() if re.search(expected, line)), "")
+    if done.status != 0 or not line:
+        raise BuildFailed(f"cc -v says nothing of {expected!r}", component="proof", tail=done.output)
     return line
