@@ -68,6 +68,15 @@ def test_versions_of_sources_are_no_compilers(made: Path) -> None:
     assert comments.pop().startswith("GCC: ")
 
 
+@pytest.mark.parametrize(
+    "words", ["Debian clang version 14.0.6", "clang version 15.0.7 (https://example.org 8dfdcc7)"]
+)
+def test_clang_signs_in_its_own_way(tmp_path: Path, words: str) -> None:
+    (tmp_path / "signed.s").write_text(f'.ident "{words}"\n.ident "not clang version 3"\n')
+    cc("-c", "signed.s", cwd=tmp_path)
+    assert elf.objects(tmp_path / "signed.o", ()).comments == {words}
+
+
 def test_a_linked_program_calls_as_often_as_its_objects(made: Path) -> None:
     for symbol in ("handler", "other", "first"):
         in_objects = sum(elf.objects(made / name, {symbol}).references[symbol] for name in ("code.o", "rest.o"))

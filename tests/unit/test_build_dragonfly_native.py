@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from dfbuild import releases
-from dfbuild.build.dragonfly import image, kernel, native
+from dfbuild.build.dragonfly import Target, data, image, kernel, native
 from dfbuild.build.recipe import Kitchen, Recipe
 from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed
-from dfbuild.model import Login, Media, StepKind, Variant
+from dfbuild.model import Cell, Login, Media, Shape, StepKind, Variant
 from dfbuild.releases import Release
 from dfbuild.shell.protocol import Answer
 from dfbuild.source import Tree
@@ -214,3 +214,17 @@ def test_the_sources_of_a_world_are_the_tree_as_it_is(tmp_path: Path) -> None:
     # The permission to be run does not outlive every way that a tree goes, and makefiles want it.
     modes = {path.name: path.stat().st_mode & 0o777 for path in (there / "bin/sh").iterdir()}
     assert modes == {"mkbuiltins": 0o644, "mktokens": 0o755}
+
+
+@pytest.mark.parametrize("toolchain", ["gcc80", "gcc-12", "clang-14"])
+def test_kernels_of_a_compiler_of_this_host_are_not_built_in_guests(tmp_path: Path, toolchain: str) -> None:
+    master = releases.load("master")
+    tree = Tree(tmp_path, "master", Hashes(tmp_path, tmp_path / "hashes.json"))
+    cell = Cell(Variant("master", toolchain, "strong", "nx1"), Shape("smp1"))
+    assert Target(tree, tree).refuse(master, cell) is None
+    refusal = Target(tree, tree, Guest(tmp_path, [])).refuse(master, cell)
+    if toolchain in data.of(master).native:
+        assert refusal is None
+    else:
+        assert refusal is not None
+        assert f"{toolchain} is this host's compiler" in refusal.reason

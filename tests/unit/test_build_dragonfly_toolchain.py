@@ -8,17 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from dfbuild import releases
+from dfbuild import process, releases
 from dfbuild.build.dragonfly import data, toolchain, within
 from dfbuild.build.dragonfly.layout import KIT, SRC, Places
 from dfbuild.build.recipe import Artefact
-from dfbuild.errors import BuildFailed, UsageError
+from dfbuild.errors import BuildFailed, MissingTool, UsageError
 from dfbuild.model import StepKind
 from dfbuild.sandbox import Mount
 from dfbuild.source import Tree
 from dfbuild.source.hashes import Hashes
 
 PLACES = Places("i386")
+MASTER = releases.load("master")
+BUILD = data.of(MASTER)
 
 
 def program(path: Path, text: str = '#!/bin/sh\nprintf "%s\\n" "$0" "$@"\n') -> None:
@@ -52,20 +54,35 @@ def test_wrappers_find_their_parts_wherever_the_prefix_lies(tmp_path: Path, name
     assert subprocess.run(["as"], env=environment, capture_output=True, check=True).returncode == 0
 
 
-def test_a_compiler_of_this_host_has_the_trees_tools_and_forgets_its_own_system(tmp_path: Path) -> None:
-    compiler = data.of(releases.load("master")).compilers["gcc-12"]
-    directory = tmp_path / "usr/libexec/gcc-12"
+@pytest.mark.parametrize("name", [name for name, compiler in BUILD.compilers.items() if compiler.host is not None])
+def test_a_compiler_of_this_host_has_the_trees_tools_and_forgets_its_own_system(tmp_path: Path, name: str) -> None:
+    compiler = BUILD.compilers[name]
+    directory = tmp_path / "usr/libexec" / name
     toolchain.wrap_host(directory, compiler)
-    program(tmp_path / "path/gcc-12")
+    program(tmp_path / "path" / name)
     environment = {"PATH": f"{tmp_path}/path:/usr/bin:/bin"}
-    for name, first in (("cc", compiler.arguments[0]), ("cpp", "-E")):
+    for driver, first in (("cc", compiler.arguments[0]), ("cpp", "-E")):
         done = subprocess.run(
-            [directory / name, "-c", "a b.c"], env=environment, check=True, capture_output=True, text=True
+            [directory / driver, "-c", "a b.c"], env=environment, check=True, capture_output=True, text=True
         )
         _, *words = done.stdout.splitlines()
         assert words[0] == first
-        assert {"-U__linux__", "-D__DragonFly__", f"-B{directory}/../binutils234/elf/"} <= set(words)
+        assert {*compiler.arguments, f"-B{directory}/../binutils234/elf/"} <= set(words)
+        assert {"-U__linux__", "--target=x86_64-unknown-dragonfly"} & set(words)
         assert words[-2:] == ["-c", "a b.c"]
+
+
+@pytest.mark.parametrize("name", [name for name, compiler in BUILD.compilers.items() if compiler.host is not None])
+def test_a_compiler_that_this_host_lacks_is_for_the_user_to_install(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(program: str) -> str:
+        raise MissingTool(f"{program} is not installed")
+
+    monkeypatch.setattr(process, "version", lacking)
+    with pytest.raises(UsageError, match=f"toolchain {name} .* not installed") as caught:
+        toolchain.recipe(MASTER, fake(tmp_path, ()), name)
+    assert f"apt-get install {name}" in caught.value.hint
 
 
 def test_toolchains_lie_side_by_side(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from fnmatch import fnmatchcase
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -52,10 +54,35 @@ def test_kernels_that_differ_in_what_the_loader_says_are_built_once() -> None:
     assert MASTER.kernels["nx2"].tunables == {"machdep.pmap_nx_enable": "2"}
 
 
-def test_the_hosts_compiler_makes_kernels_and_the_trees_own_their_worlds() -> None:
+def test_the_hosts_compilers_make_kernels_and_the_trees_own_their_worlds() -> None:
     build = data.of(MASTER)
-    assert build.userland("gcc-12") == build.userland("gcc80") == "gcc80"
+    assert {build.userland(name) for name in MASTER.toolchains} == {"gcc80"}
     assert build.native == ("gcc80",)
+
+
+def test_a_compiler_of_the_host_is_installed_with_what_doctor_names() -> None:
+    host = tomllib.loads(resources.files("dfbuild").joinpath("host.toml").read_text(encoding="utf-8"))
+    packages = {program["name"]: program["package"] for program in host["programs"]}
+    for name, compiler in data.of(MASTER).compilers.items():
+        if compiler.host is not None:
+            assert MASTER.toolchains[name].packages == (packages[compiler.host],)
+
+
+def test_what_clang_alone_needs_changed_is_changed_for_clang_alone() -> None:
+    build = data.of(MASTER)
+    own = {edit.file for edit in build.compilers["clang-14"].edits}
+    assert "sys/vm/vm_page.c" in own
+    assert not own & {edit.file for edit in build.edits}
+    assert not build.compilers["gcc-12"].edits
+
+
+@pytest.mark.parametrize(("protector", "kernel", "world"), [
+    ("off", False, False), ("strong", True, True), ("kernel", True, False), ("world", False, True),
+])  # fmt: skip
+def test_kernel_and_world_are_protected_each_for_itself(protector: str, kernel: bool, world: bool) -> None:
+    setting = MASTER.stack_protectors[protector]
+    for part, protected in ((setting.of_kernel, kernel), (setting.of_world, world)):
+        assert part == MASTER.stack_protectors["strong" if protected else "off"].of_world
 
 
 def test_places_and_environment_are_of_the_machine() -> None:

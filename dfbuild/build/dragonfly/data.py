@@ -75,6 +75,8 @@ class Compiler(Strict):
     """What `cc -v` says, a regular expression."""
     protector: Literal["asked", "unless", "never"]
     """It protects stacks when asked (`-fstack-protector`), unless asked not to, or has no such option."""
+    edits: tuple[Edit, ...] = ()
+    """What must change for its kernels alone."""
 
 
 class KitProgram(Strict):

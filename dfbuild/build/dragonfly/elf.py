@@ -5,6 +5,7 @@ Layouts and constants are of the ELF specification, version 1.2, and of ELF-64, 
 
 from __future__ import annotations
 
+import re
 import struct
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -19,7 +20,7 @@ _SYMTAB, _RELA_TYPE, _NOBITS, _REL_TYPE = 2, 4, 8, 9
 _EXECUTABLE = 0x4
 _UNDEFINED = 0
 _CALL = b"\xe8"
-_COMPILER = "GCC: "
+_COMPILER = re.compile(r"GCC: |([A-Z]\w* )?clang version \d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def objects(path: Path, symbols: Collection[str]) -> Made:
     for section in sections:
         if section.name == ".comment":
             words = (text.decode("latin-1") for text in section.data.split(b"\0"))
-            made.comments.update(word for word in words if word.startswith(_COMPILER))
+            made.comments.update(word for word in words if _COMPILER.match(word))
         elif section.type in (_REL_TYPE, _RELA_TYPE) and _of_code(section, sections):
             layout = section.width.rel if section.type == _REL_TYPE else section.width.rela
             table = sections[section.link]

@@ -67,7 +67,7 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
     makeoptions = {"DEBUG": "-g", **({"CONF_CFLAGS": " ".join(flags)} if flags else {})}
     configuration = kernconf.derive(kernconf.read(kernel, tree.path, own.config), ident, kernel, makeoptions)
     names = (*build.sources, *own.sources)
-    changes = edits.within(build.edits, names)
+    changes = edits.within((*build.edits, *build.compilers[variant.toolchain].edits), names)
     kit = worldkit.extended(release, tree, "kernel kit", own.kit)
     tools = toolchain.recipe(release, tree, variant.toolchain)
     ours = added(own)

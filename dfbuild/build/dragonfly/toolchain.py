@@ -69,7 +69,7 @@ def recipe(release: Release, tree: Tree, name: str) -> Recipe:
 
 
 def _installed(release: Release, name: str, host: str) -> str:
-    """The version of the command `host`, which toolchain `name` is; raises `UsageError` where it is not installed."""
+    """The version of the command `host`, which toolchain `name` is; raises `UsageError` where it is missing."""
     try:
         return process.version(host).splitlines()[0]
     except MissingTool as error:
