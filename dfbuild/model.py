@@ -241,6 +241,13 @@ class XenHost:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenXenHost:
+    """A Xen host that is there already: `local`, or `ssh://[user@]host[:port]`."""
+
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
 class Media:
     """What a guest boots from: a kernel that the hypervisor loads, or disks with their own boot blocks.
 
@@ -252,4 +259,4 @@ class Media:
     initrd: Path | None = None
     append: str = ""
     login: Login = Login()
-    xen: XenHost | None = None
+    xen: XenHost | GivenXenHost | None = None

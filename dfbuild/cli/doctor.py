@@ -17,6 +17,7 @@ from typing import Any
 
 from dfbuild.deadline import Deadline
 from dfbuild.errors import DfbuildError
+from dfbuild.model import GivenXenHost
 from dfbuild.process import run as run_program
 from dfbuild.sandbox import Sandbox
 from dfbuild.workspace import Workspace, runtime_directory
@@ -24,6 +25,7 @@ from dfbuild.workspace import Workspace, runtime_directory
 _PATIENCE = 30.0
 _MEMORY_MIB = 1024
 _DISK_MIB = 4096
+_ADMINISTRATORS = "/usr/sbin:/sbin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Finding:
 def programs(host: Mapping[str, Any]) -> Iterator[Finding]:
     """Programs and files of the host's packages."""
     # The sandbox has the administrator's directories on its PATH; a user's own often has not.
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    path = f"{os.environ.get('PATH', '')}:{_ADMINISTRATORS}"
     for program in host["programs"]:
         where = shutil.which(program["name"], path=path)
         yield Finding(
@@ -95,6 +97,20 @@ def accelerator(workspace: Workspace) -> Finding:
     return Finding("accelerator", True, f"{accel.name}: {accel.reason}", ("guest",))
 
 
+def local_xen() -> Finding:
+    """Whether this machine is a Xen host for `--xen-host local`. Most are none, which is no fault."""
+    from dfbuild.guest.xen.examine import examine
+    from dfbuild.guest.xen.reach import LOCAL
+
+    if shutil.which("xl", path=f"{os.environ.get('PATH', '')}:{_ADMINISTRATORS}") is None:
+        return Finding("local Xen", True, "none: guests of Xen run on hosts that are made for them", ("xen-local",))
+    try:
+        examine(GivenXenHost(LOCAL), (), Deadline.after(_PATIENCE))
+    except DfbuildError as error:
+        return Finding("local Xen", False, error.message, ("xen-local",), cure=error.hint)
+    return Finding("local Xen", True, "works: --xen-host local", ("xen-local",))
+
+
 def room(workspace: Workspace) -> Iterator[Finding]:
     """Memory and disk space."""
     from dfbuild.matrix.schedule import host_limits
@@ -120,6 +136,7 @@ def examine(workspace: Workspace) -> list[Finding]:
     lists = any(Path("/var/lib/apt/lists").glob("*_Packages*"))
     cure = "" if lists else "apt-get update"
     findings.append(Finding("package lists", lists, "present" if lists else "missing", ("reference",), cure=cure))
+    findings.append(local_xen())
     findings.extend(room(workspace))
     return findings
 

@@ -8,6 +8,7 @@ import shlex
 import sys
 
 from dfbuild.build.store import ArtefactStore, build_all
+from dfbuild.cli import xenhost
 from dfbuild.cli.matrix import choose
 from dfbuild.console.transcript import printable
 from dfbuild.deadline import Deadline
@@ -19,6 +20,7 @@ from dfbuild.shell import open_shell
 from dfbuild.workspace import Workspace
 
 _UP_SECONDS = 1800.0
+_EXAMINE_SECONDS = 60.0
 _DOWN_SECONDS = 15.0
 _COMMAND_SECONDS = 3600.0
 
@@ -29,9 +31,10 @@ def up(arguments: argparse.Namespace) -> int:
     chosen = choose(arguments, workspace)
     cell = _one(chosen.plan.cells)
     deadline = Deadline.after(_UP_SECONDS, what=cell.id)
+    xenhost.require(chosen.xen_host, [cell], deadline.sooner(_EXAMINE_SECONDS))
     store = ArtefactStore(workspace)
     image, *_ = [build_all(recipe, store, deadline, _say) for recipe in chosen.plan.needs(cell)]
-    media = xen.media(chosen.target, chosen.matrix.release, cell, image, workspace)
+    media = xen.media(chosen.target, chosen.matrix.release, cell, image, workspace, chosen.xen_host)
     name = arguments.name or cell.shape.name
     manifest = keep.up(workspace, name, chosen.matrix.release, cell, media, deadline, _say)
     host, port = manifest.ssh or ("", 0)

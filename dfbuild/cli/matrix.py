@@ -19,7 +19,7 @@ from dfbuild import __version__
 from dfbuild.build.recipe import Artefact, Target
 from dfbuild.build.store import ArtefactStore
 from dfbuild.build.targets import target
-from dfbuild.cli import source
+from dfbuild.cli import source, xenhost
 from dfbuild.cli.parser import build as build_parser
 from dfbuild.cli.progress import shown
 from dfbuild.cli.report import present
@@ -36,7 +36,7 @@ from dfbuild.matrix.machine import machine
 from dfbuild.matrix.plan import Plan, plan
 from dfbuild.matrix.run import PlanRun, label
 from dfbuild.matrix.schedule import host_limits
-from dfbuild.model import Cell
+from dfbuild.model import Cell, GivenXenHost
 from dfbuild.results.records import RunInfo, RunStatus
 from dfbuild.results.store import Store
 from dfbuild.source import Tree
@@ -55,6 +55,7 @@ class Chosen:
     target: Target
     plan: Plan
     workspace: Workspace
+    xen_host: GivenXenHost | None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -73,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"no cell to run: {len(chosen.plan.refusals)} refused", hint="`--dry-run` lists cells and reasons"
         )
+    xenhost.require(chosen.xen_host, chosen.plan.cells, Deadline.after(_PROBE_SECONDS))
     with Store.open(workspace.database) as store:
         matrix = chosen.matrix
         info = RunInfo(
@@ -95,8 +97,9 @@ def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
     expansion = narrow(select(expand(matrix), arguments.filter), arguments.cell)
     in_guests = machine if arguments.build == "native" else None
     builder = target(matrix.release, lambda: _trees(arguments, matrix, workspace), in_guests)
-    planned = plan(expansion.cells, expansion.refusals, builder, matrix.release, workspace)
-    return Chosen(matrix, builder, planned, workspace)
+    where = xenhost.where(arguments)
+    planned = plan(expansion.cells, expansion.refusals, builder, matrix.release, workspace, where)
+    return Chosen(matrix, builder, planned, workspace, where)
 
 
 def _trees(arguments: argparse.Namespace, matrix: Matrix, workspace: Workspace) -> tuple[Tree, Tree]:
@@ -149,7 +152,9 @@ def _resume(arguments: argparse.Namespace, workspace: Workspace) -> int:
         stored.config, stored.argv = str(file), record.command[1:]
         for name in ("guests", "boots", "memory", "json", "against"):
             setattr(stored, name, getattr(arguments, name) or getattr(stored, name))
-        return _go(choose(stored, workspace), stored, store, run_id, store.reopen(run_id))
+        chosen = choose(stored, workspace)
+        xenhost.require(chosen.xen_host, chosen.plan.cells, Deadline.after(_PROBE_SECONDS))
+        return _go(chosen, stored, store, run_id, store.reopen(run_id))
 
 
 def _go(chosen: Chosen, arguments: argparse.Namespace, store: Store, run_id: str, cells: frozenset[str]) -> int:
@@ -174,6 +179,7 @@ def _go(chosen: Chosen, arguments: argparse.Namespace, store: Store, run_id: str
                 listener=listener,
                 via=arguments.via or matrix.via,
                 check=arguments.check,
+                xen_host=chosen.xen_host,
             )
             PlanRun(job, chosen.plan, cells).run(limit)
         status = RunStatus.FINISHED
@@ -205,6 +211,7 @@ def _options(arguments: argparse.Namespace, matrix: Matrix) -> tuple[str, ...]:
     return (
         *(source.options(arguments) if matrix.release.source is not None else ()),
         *(("--build", arguments.build) if arguments.build != "cross" else ()),
+        *xenhost.options(arguments),
         *(
             word
             for name in ("via", "work")
@@ -260,6 +267,6 @@ def _command(chosen: Chosen, cell: Cell, store: ArtefactStore, accel: Accel) -> 
     """The hypervisor's command line for `cell`, whether its image is made already or not."""
     recipe = chosen.plan.images[cell.id]
     image = Artefact(recipe.kind, recipe.name, recipe.key, store.path(recipe))
-    media = xen.media(chosen.target, chosen.matrix.release, cell, image, chosen.workspace)
+    media = xen.media(chosen.target, chosen.matrix.release, cell, image, chosen.workspace, chosen.xen_host)
     # The directory is made anew for every guest; this stands for it.
     return create(GuestSpec(cell.id, cell.shape, media, Path("/tmp/dfb-g")), accel).command()

@@ -42,6 +42,16 @@ def _selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cell", metavar="ID", action="append", default=[], help="one cell by its id; repeatable")
 
 
+def _xen_host(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--xen-host",
+        metavar="HOST",
+        default="",
+        help="where guests of Xen run: nested (a host made for each), local (this one's xl), "
+        "ssh://[user@]host[:port] (default: $DFBUILD_XEN_HOST, or nested)",
+    )
+
+
 def _file(action: argparse.Action) -> None:
     action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]
 
@@ -84,6 +94,7 @@ def _matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     matrix.add_argument("--boots", type=int, metavar="N", help="guests booting at a time")
     matrix.add_argument("--memory", type=int, metavar="MIB", help="memory for all guests together")
     _trees(matrix)
+    _xen_host(matrix)
     _workspace(matrix)
     _json(matrix)
 
@@ -110,6 +121,7 @@ def _guest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _file(up.add_argument("config", metavar="FILE", help="matrix file (TOML)"))
     _selection(up)
     _trees(up)
+    _xen_host(up)
     up.set_defaults(build="cross")
     up.add_argument("--name", help="name to call it by (default: the cell's shape)")
     listing = _command(actions, "list", "dfbuild.cli.guest:listing", "list the guests that are up")

@@ -11,6 +11,8 @@ from dfbuild.guest.protocol import Guest, GuestSpec
 from dfbuild.guest.qemu import QemuGuest
 from dfbuild.guest.xen.domain import KINDS
 from dfbuild.guest.xen.guest import XenGuest
+from dfbuild.guest.xen.hosted import HostedGuest
+from dfbuild.model import GivenXenHost
 
 _HYPERVISORS: dict[str, type[QemuGuest]] = {"qemu": QemuGuest, **dict.fromkeys(KINDS, XenGuest)}
 
@@ -28,4 +30,6 @@ def create(spec: GuestSpec, accel: Accel) -> Guest:
             f"shape {spec.shape.name}: guests under {spec.shape.hypervisor!r} cannot be started",
             hint=f"hypervisor is one of: {', '.join(_HYPERVISORS)}",
         ) from None
+    if kind is XenGuest and isinstance(spec.media.xen, GivenXenHost):
+        kind = HostedGuest
     return kind(spec, accel)

@@ -85,7 +85,7 @@ def _attempt(job: Job, cell: Cell, image: Artefact, attempt: Attempt, booted: Ca
     guest: Guest | None = None
     deadline = Deadline.after(_CELL_SECONDS, what=cell.id, cancel=job.cancel)
     try:
-        media = xen.media(job.target, job.release, cell, image, job.workspace)
+        media = xen.media(job.target, job.release, cell, image, job.workspace, job.xen_host)
         guest = create(GuestSpec(attempt.cell, cell.shape, media, runtime), job.accel)
         ending.command = tuple(guest.command())
 

@@ -9,6 +9,7 @@ from dfbuild.build.store import ArtefactStore
 from dfbuild.deadline import Cancel
 from dfbuild.guest.accel import Accel
 from dfbuild.matrix.events import Listener
+from dfbuild.model import GivenXenHost
 from dfbuild.releases import Release
 from dfbuild.results.store import Store
 from dfbuild.workspace import Workspace
@@ -29,3 +30,5 @@ class Job:
     listener: Listener
     via: str
     check: str = ""
+    xen_host: GivenXenHost | None = None
+    """Where guests of Xen run; None for hosts that are made for them."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dfbuild.build.recipe import Recipe, Target
 from dfbuild.matrix import xen
-from dfbuild.model import Cell, Refusal
+from dfbuild.model import Cell, GivenXenHost, Refusal
 from dfbuild.releases import Release
 from dfbuild.workspace import Workspace
 
@@ -31,9 +31,14 @@ class Plan:
 
 
 def plan(
-    cells: Sequence[Cell], refusals: Sequence[Refusal], target: Target, release: Release, workspace: Workspace
+    cells: Sequence[Cell],
+    refusals: Sequence[Refusal],
+    target: Target,
+    release: Release,
+    workspace: Workspace,
+    xen_host: GivenXenHost | None = None,
 ) -> Plan:
-    """Plan `cells`; those that the target itself can't build join the `refusals`."""
+    """Plan `cells`; those that the target itself can't build join the `refusals`. Xen guests run on `xen_host`."""
     recipes: dict[str, Recipe] = {}
     images: dict[str, Recipe] = {}
     hosts: dict[str, Recipe] = {}
@@ -45,7 +50,7 @@ def plan(
             refused.append(refusal)
             continue
         image = target.image(release, cell, workspace)
-        host = xen.host(cell.shape, workspace)
+        host = xen.host(cell.shape, workspace, xen_host)
         for needed in (image, host) if host is not None else (image,):
             for recipe in needed.walk():
                 recipes.setdefault(recipe.id, recipe)

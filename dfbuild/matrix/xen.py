@@ -15,7 +15,7 @@ from dfbuild.guest.accel import Accel, qemu_version
 from dfbuild.guest.protocol import GuestSpec
 from dfbuild.guest.xen.argv import LOG, host_argv, host_memory
 from dfbuild.guest.xen.machine import XenMachine
-from dfbuild.model import Cell, Media, Shape, StepKind, XenHost
+from dfbuild.model import Cell, GivenXenHost, Media, Shape, StepKind, XenHost
 from dfbuild.releases import Release
 from dfbuild.workspace import Workspace, runtime_directory
 
@@ -23,14 +23,25 @@ STATE = "state"
 _STOP_SECONDS = 15.0
 
 
-def host(shape: Shape, workspace: Workspace) -> Recipe | None:
-    """The recipe of the host that guests of `shape` run on, None where they need none."""
-    return _booted(host_memory(shape.memory), xen.recipe(workspace)) if shape.on_xen else None
+def host(shape: Shape, workspace: Workspace, given: GivenXenHost | None = None) -> Recipe | None:
+    """The recipe of the host that guests of `shape` run on, None where they need none or one is `given`."""
+    if not shape.on_xen or given is not None:
+        return None
+    return _booted(host_memory(shape.memory), xen.recipe(workspace))
 
 
-def media(target: Target, release: Release, cell: Cell, image: Artefact, workspace: Workspace) -> Media:
-    """What the guest of `cell` boots from: what `target` says, and on what host."""
+def media(
+    target: Target,
+    release: Release,
+    cell: Cell,
+    image: Artefact,
+    workspace: Workspace,
+    given: GivenXenHost | None = None,
+) -> Media:
+    """What the guest of `cell` boots from: what `target` says, and on what host: the `given` one, or a made one."""
     found = target.media(release, cell, image, workspace)
+    if cell.shape.on_xen and given is not None:
+        return replace(found, xen=given)
     recipe = host(cell.shape, workspace)
     if recipe is None:
         return found

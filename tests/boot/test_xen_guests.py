@@ -24,7 +24,7 @@ from dfbuild.guest import create
 from dfbuild.guest.accel import Accel
 from dfbuild.guest.protocol import Guest, GuestSpec, State
 from dfbuild.guest.xen.argv import LOG
-from dfbuild.guest.xen.guest import CONTEXTS, DMESG
+from dfbuild.guest.xen.dom0 import CONTEXTS, DMESG
 from dfbuild.matrix import xen
 from dfbuild.model import Cell, Media, Variant
 from dfbuild.releases import load

@@ -12,7 +12,7 @@ from dfbuild.build.debian import apt
 from dfbuild.build.recipe import Artefact, Recipe
 from dfbuild.matrix import xen
 from dfbuild.matrix.plan import plan
-from dfbuild.model import Cell, Media, Refusal, Shape, StepKind, Variant
+from dfbuild.model import Cell, GivenXenHost, Media, Refusal, Shape, StepKind, Variant
 from dfbuild.releases import Release, load
 from dfbuild.workspace import Workspace
 
@@ -65,6 +65,16 @@ def test_cells_share_a_host_as_far_as_it_has_room_for_them(workspace: Workspace)
     assert planned.needs(cells[3]) == (planned.images[cells[3].id],)
     ids = list(planned.recipes)
     assert ids.index(hosts["pv"].needs[0].id) < ids.index(hosts["pv"].id)
+
+
+def test_no_host_is_made_where_one_is_given(workspace: Workspace) -> None:
+    given = GivenXenHost("ssh://root@xen")
+    cells = [cell("pv", "xen-pv"), cell("up", "qemu")]
+    planned = plan(cells, (), Target(), load("reference"), workspace, given)
+    assert not planned.hosts and [recipe.name for recipe in planned.recipes.values()] == ["image"]
+    image = Artefact(StepKind.IMAGE, "image", "key", Path("/image"))
+    found = [xen.media(Target(), load("reference"), each, image, workspace, given).xen for each in cells]
+    assert found == [given, None]
 
 
 def test_a_state_is_of_the_qemu_that_it_was_taken_from(

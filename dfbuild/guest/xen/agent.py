@@ -1,4 +1,4 @@
-"""Commands in dom0, over a serial port.
+"""Commands in dom0, over a serial port or another stream.
 
 A line is a command; its answer is a line with its status and the length of its output, then the output.
 """
@@ -61,9 +61,13 @@ class Agent:
             raise InfraError(f"{what}: status {status}: {text.strip()[-_ERROR_LIMIT:]}")
         return text
 
-    def close(self) -> None:
+    def hang_up(self) -> None:
+        """Tell dom0 that nothing more comes; whoever waits for an answer is told so too."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.hang_up()
         self._socket.close()
 
     def _answer(self, deadline: Deadline, what: str) -> tuple[int, bytes]:

@@ -36,7 +36,7 @@ def host_memory(guest: int) -> int:
 
 
 def host(spec: GuestSpec) -> XenHost:
-    if spec.media.xen is None:
+    if not isinstance(spec.media.xen, XenHost):
         raise InfraError(f"guest {spec.name} is to run under Xen, and there is no Xen host for it")
     return spec.media.xen
 

@@ -13,6 +13,8 @@ import struct
 
 from dfbuild.errors import InfraError, UsageError
 from dfbuild.guest.firmware import machine_code
+from dfbuild.guest.protocol import GuestSpec
+from dfbuild.guest.xen.argv import BOOT_ADDRESS, boots_from_disk, files
 
 _SECTOR = 512
 _CHUNK = 64 * _SECTOR
@@ -112,6 +114,16 @@ def boot_disk(kernel: bytes, initrd: bytes, append: str, memory: int) -> bytes:
     data = _data(sectors, len(rest) // _CHUNK, len(rest + tail) // _CHUNK, place)
     code = machine_code(_CODE).ljust(_PLACES, b"\0") + data
     return code.ljust(510, b"\0") + b"\x55\xaa" + real + rest + tail
+
+
+def write_boot_disk(spec: GuestSpec) -> None:
+    """Put the boot disk of the guest `spec` where `argv.files` has it, if it needs one. Raises as `boot_disk`."""
+    kernel, initrd = spec.media.kernel, spec.media.initrd
+    if boots_from_disk(spec) and kernel is not None:
+        image = boot_disk(
+            kernel.read_bytes(), initrd.read_bytes() if initrd else b"", spec.media.append, spec.shape.memory
+        )
+        files(spec)[BOOT_ADDRESS][1].write_bytes(image)
 
 
 def _chunks(data: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from dfbuild.errors import UsageError
 from dfbuild.guest.argv import mac
@@ -47,7 +48,15 @@ _UNQUOTABLE = re.compile(r'["\\\x00-\x1f\x7f-\x9f]')
 _DISKS = "abcd"
 _MOST_DISKS = 3
 """One of four emulated ones may be the boot disk."""
-BRIDGES = {"mgmt": "xenbr0", "wire": "xenbr1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where on its host a domain's files are, and what it and its networks' bridges are called there."""
+
+    name: str = "guest"
+    directory: PurePosixPath = field(default_factory=lambda: PurePosixPath("/run"))
+    bridges: Mapping[str, str] = field(default_factory=lambda: {"mgmt": "xenbr0", "wire": "xenbr1"})
 
 
 def kind(shape: Shape) -> Kind:
@@ -74,10 +83,15 @@ def console(shape: Shape) -> str:
     return kind(shape).consoles[shape.console]
 
 
-def configuration(spec: GuestSpec) -> str:
+def networks(spec: GuestSpec) -> tuple[str, ...]:
+    """The networks that `spec` asks for, as `guest.argv.backends` names them, in the order of the domain's NICs."""
+    return tuple(name for name, wanted in (("mgmt", spec.ssh_port is not None), ("wire", spec.wire)) if wanted)
+
+
+def configuration(spec: GuestSpec, place: Place = Place()) -> str:
     """The configuration of the domain that `spec` describes, for `xl create`; see xl.cfg(5).
 
-    In dom0 a disk is `/run/disk.` and its SCSI address; kernel and initrd are `/run/kernel` and `/run/initrd`.
+    In the place's directory a disk is `disk.` and its address; kernel and initrd are `kernel` and `initrd`.
     Raises `UsageError` for models that this kind of guest cannot have, and for words that its strings cannot say.
     """
     import jinja2
@@ -95,12 +109,13 @@ def configuration(spec: GuestSpec) -> str:
     letters = iter(_DISKS)
     disks = [("hd" + next(letters), BOOT_ADDRESS)] if BOOT_ADDRESS in given else []
     disks += [(this.disks[shape.disk] + next(letters), number) for number, _ in enumerate(media.disks)]
-    networks = [name for name, wanted in (("mgmt", spec.ssh_port is not None), ("wire", spec.wire)) if wanted]
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, autoescape=False
     )
     template = (templates.images("xen") / "domain.cfg.j2").read_text(encoding="utf-8")
     return environment.from_string(template).render(
+        name=place.name,
+        directory=place.directory,
         type=this.type,
         memory=shape.memory,
         vcpus=shape.cpus,
@@ -111,7 +126,7 @@ def configuration(spec: GuestSpec) -> str:
         disks=disks,
         hdtype="ide" if shape.disk == "ide" else "ahci",
         vifs=[
-            {"mac": mac(spec.name, number), "bridge": BRIDGES[network], "model": this.nics[shape.nic]}
-            for number, network in enumerate(networks)
+            {"mac": mac(spec.name, number), "bridge": place.bridges[network], "model": this.nics[shape.nic]}
+            for number, network in enumerate(networks(spec))
         ],
     )

@@ -84,9 +84,6 @@ class XenMachine(QemuGuest):
         qmp.execute("cont", deadline)
         self._agent.run("true", deadline)
 
-    def save(self, deadline: Deadline) -> None:
-        raise InfraError("a guest under Xen cannot be saved", hint="leave it under QEMU alone")
-
     def write_state(self, state: Path, deadline: Deadline) -> None:
         """Write the state of the running host to the new file `state`, and leave the host stopped.
 
