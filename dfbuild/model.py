@@ -242,9 +242,13 @@ class XenHost:
 
 @dataclass(frozen=True, slots=True)
 class GivenXenHost:
-    """A Xen host that is there already: `local`, or `ssh://[user@]host[:port]`."""
+    """A Xen host that is there already: `local`, or `ssh://[user@]host[:port]`.
+
+    `tap` is a program to join its bridges with networks here, once there is one.
+    """
 
     where: str
+    tap: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,10 @@ from dfbuild.image import cpio, libraries
 from dfbuild.model import Media, Shape, StepKind, XenHost
 from dfbuild.workspace import Workspace, runtime_directory
 
-# What an ordinary dom0 has: OpenSSH's server, and a dd that makes holes.
-_PROGRAMS = {"usr/sbin/sshd": "usr/sbin/sshd", "usr/local/bin/dd": "bin/dd"}
+# What an ordinary dom0 has: OpenSSH's server, a tar that makes holes, a shell that does not take its own for it.
+_PROGRAMS = {"usr/sbin/sshd": "usr/sbin/sshd", "usr/local/bin/tar": "bin/tar", "bin/sh": "bin/dash"}
+# Not libpam-modules: it has files of another group than root's.
+_LIBRARIES = (*(f"lib{letter}" for letter in "acgklnstwz"), "libpam0", "libpcre", "zlib")
 _PASSWD = "root:x:0:0:root:/root:/bin/sh\nsshd:x:100:65534::/run/sshd:/bin/false\n"
 _START = (
     "ip addr add 10.0.2.15/24 dev xenbr0 && mkdir -p /run/sshd /var/tmp && chmod 700 /root /root/.ssh && "
@@ -41,7 +43,7 @@ def _more(files: Recipe, workspace: Workspace) -> Recipe:
     """An initramfs to lie over that of the host made by `files`."""
     kernel, _ = files.needs
     resolve = functools.partial(apt.resolve, cache=workspace.cache)
-    packages = apt.fetch("SSH server packages", resolve(("openssh-server", "coreutils", "libc6"), ("lib", "zlib")))
+    packages = apt.fetch("SSH server packages", resolve(("openssh-server", "tar", "dash", "libc6"), _LIBRARIES))
     loop = linux.recipe(kernel.needs[0], ("loop",))
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:

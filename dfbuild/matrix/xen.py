@@ -11,6 +11,7 @@ from typing import Any
 from dfbuild.build import xen
 from dfbuild.build.recipe import Artefact, Kitchen, Recipe, Target
 from dfbuild.build.store import ArtefactStore
+from dfbuild.build.xen import tap
 from dfbuild.guest.accel import Accel, qemu_version
 from dfbuild.guest.protocol import GuestSpec
 from dfbuild.guest.xen.argv import LOG, host_argv, host_memory
@@ -24,9 +25,11 @@ _STOP_SECONDS = 15.0
 
 
 def host(shape: Shape, workspace: Workspace, given: GivenXenHost | None = None) -> Recipe | None:
-    """The recipe of the host that guests of `shape` run on, None where they need none or one is `given`."""
-    if not shape.on_xen or given is not None:
+    """The recipe of the host of guests of `shape`, or what a `given` one needs; None for those of QEMU."""
+    if not shape.on_xen:
         return None
+    if given is not None:
+        return tap.recipe()
     return _booted(host_memory(shape.memory), xen.recipe(workspace))
 
 
@@ -40,12 +43,12 @@ def media(
 ) -> Media:
     """What the guest of `cell` boots from: what `target` says, and on what host: the `given` one, or a made one."""
     found = target.media(release, cell, image, workspace)
-    if cell.shape.on_xen and given is not None:
-        return replace(found, xen=given)
-    recipe = host(cell.shape, workspace)
+    recipe = host(cell.shape, workspace, given)
     if recipe is None:
         return found
     store = ArtefactStore(workspace)
+    if given is not None:
+        return replace(found, xen=replace(given, tap=store.path(recipe) / tap.TAP))
     (files,) = recipe.needs
     state = store.path(recipe)
     ready = replace(_host(store.path(files), host_memory(cell.shape.memory)), state=state / STATE, log=state / LOG)

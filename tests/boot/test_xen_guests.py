@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from arp import ARP_REQUEST, arp_reply
 from raw_console import read_until
 
 from dfbuild.build.recipe import Artefact
@@ -83,22 +84,6 @@ def maker(host: Artefact, reference_image: Artefact, workspace: Workspace) -> It
         shutil.rmtree(guest.spec.directory)
 
 
-ARP_REQUEST = (
-    b"\xff" * 6 + bytes.fromhex("02 00 00 00 00 99 0806 0001 0800 06 04 0001 02 00 00 00 00 99")
-    + bytes([10, 9, 0, 2]) + bytes(6) + bytes([10, 9, 0, 1])
-)  # fmt: skip
-
-
-def arp_reply(wire: socket.socket) -> bytes:
-    """The next ARP reply on the wire."""
-    deadline = minutes(1)
-    while True:
-        deadline.select(wire.fileno(), what="an ARP reply")
-        frame = wire.recv(2048)
-        if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\x00\x02":
-            return frame
-
-
 @pytest.mark.parametrize(
     ("kind", "more", "says"),
     [
@@ -124,7 +109,7 @@ def test_it_boots_and_is_reached_every_way(
             ssh.run("ip addr add 10.9.0.1/24 dev eth1 && ip link set eth1 up", minutes(1))
             ssh.close()
             wire.sendto(ARP_REQUEST, str(guest.wire_ends().guest))
-            assert arp_reply(wire)[28:32] == bytes([10, 9, 0, 1])
+            assert arp_reply(wire, minutes(1))[28:32] == bytes([10, 9, 0, 1])
             serial = open_shell(session, RELEASE, "serial", minutes(2))
             assert serial.run("echo over the console", minutes(1)).text == "over the console"
             guest.pause(minutes(1))

@@ -69,7 +69,7 @@ def test_a_machine_without_xen_is_refused_before_anything_is_made(
 def test_an_order_keeps_the_host_that_it_names(tmp_path: Path) -> None:
     """What a guest's holder is told goes through JSON."""
     made = XenHost(Path("/x"), Path("/k"), Path("/i"), 768)
-    for host in (GivenXenHost("ssh://root@xen"), made, None):
+    for host in (GivenXenHost("ssh://root@xen", Path("/tap")), made, None):
         order = keep.Order(tmp_path, "g", load("reference"), cell("xen-pv"), Media(xen=host), 1.0)
         assert messages.parse(keep.Order, messages.dump(order)).media.xen == host
 

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -87,10 +87,10 @@ def test_no_word_becomes_an_option_of_ssh(word: str) -> None:
 
 def test_ssh_asks_nobody_and_trusts_no_unknown_key() -> None:
     there = SshReach("ssh://root@h", Path("/tmp/g"), "dfbuild-1")
-    for line in (there.first("true", ["mgmt"]), there.argv("true"), once(GivenXenHost("ssh://root@h"), "true")):
+    for line in (there.first("true"), there.argv("true"), once(GivenXenHost("ssh://root@h"), "true")):
         assert {"BatchMode=yes", "StrictHostKeyChecking=yes", "-a", "-x"} <= set(line)
-    assert "/tmp/g/mgmt.sock:/var/tmp/dfbuild-1/mgmt.sock" in there.first("true", ["mgmt"])
-    assert there.socket("mgmt") == Path("/tmp/g/mgmt.sock")
+    assert str(there.directory) == "/var/tmp/dfbuild-1"
+    assert "-M" in there.first("true") and "-M" not in there.argv("true")
 
 
 # ── what it has ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -142,15 +142,18 @@ def test_a_machine_without_xen_says_what_it_lacks(monkeypatch: pytest.MonkeyPatc
 # ── what is done there ────────────────────────────────────────────────────────────────────────────────────────────
 def test_the_panel_is_nothing_but_networks() -> None:
     spec = GuestSpec("g", SHAPE, Media(kernel=Path("/k"), xen=LOCAL), Path("/tmp/g"))
-    line = panel_argv(spec)
+    line = panel_argv(spec, {"mgmt": 7, "wire": 8})
     assert "none" in line[line.index("-machine") :][:2] and "-device" not in line
     networks = [line[i + 1] for i, word in enumerate(line) if word == "-netdev"]
     assert networks[0] == "user,id=mgmt,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"
-    assert {"hubport,id=mgmt-hub,hubid=0,netdev=mgmt", "hubport,id=wire-hub,hubid=1,netdev=wire"} <= set(networks)
+    assert {"socket,id=mgmt-far,fd=7", "socket,id=wire-far,fd=8"} <= set(networks)
+    assert {f"hubport,id={end}-hub,hubid=1,netdev={end}" for end in ("wire", "wire-far")} <= set(networks)
 
 
 def test_guests_of_one_host_have_nothing_in_common() -> None:
-    media = Media(disks=(Disk(Path("/i/d")),), kernel=Path("/i/vmlinux"), xen=GivenXenHost("ssh://root@h"))
+    media = Media(
+        disks=(Disk(Path("/i/d")),), kernel=Path("/i/vmlinux"), xen=GivenXenHost("ssh://root@h", Path("/tap"))
+    )
     guests = [create(GuestSpec("g", SHAPE, media, Path(f"/tmp/g{n}")), Accel("tcg")) for n in range(2)]
     places = []
     for guest in guests:
@@ -169,6 +172,8 @@ def test_guests_of_one_host_have_nothing_in_common() -> None:
 def test_a_host_that_is_nobodys_is_refused() -> None:
     with pytest.raises(InfraError, match="none is named"):
         HostedGuest(GuestSpec("g", SHAPE, Media(kernel=Path("/k")), Path("/tmp/g")), Accel("tcg"))
+    with pytest.raises(InfraError, match="none is named"):
+        create(GuestSpec("g", SHAPE, Media(kernel=Path("/k"), xen=LOCAL), Path("/tmp/g")), Accel("tcg"))
 
 
 FAKES = {
@@ -231,8 +236,11 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     monkeypatch.setenv("FAKE", str(state))
     (state / "kernel").write_bytes(os.urandom(100_000))
     (state / "disk").write_bytes(bytes(1 << 20) + b"data" * 128 + bytes(1 << 20))
-    media = Media(disks=(Disk(state / "disk", "raw"),), kernel=state / "kernel", xen=LOCAL)
-    spec = GuestSpec("g", SHAPE, media, runtime_directory("t"), ssh_port=None, wire=False)
+    given = replace(LOCAL, tap=state / "tap")
+    media = Media(disks=(Disk(state / "disk", "raw"),), kernel=state / "kernel", xen=given)
+    (state / "tap").write_text("#!/bin/sh\nexec cat\n")  # what is on the domain's networks comes back
+    (state / "tap").chmod(0o755)
+    spec = GuestSpec("g", SHAPE, media, runtime_directory("t"))
     yield Host(state, spec)
     os.close(keep)
     shutil.rmtree(spec.directory)
@@ -278,6 +286,24 @@ def test_it_is_created_with_its_files_and_its_console_and_leaves_nothing(host: H
     assert "Xen version 4.17" in (host.spec.directory / "xl-dmesg.txt").read_text()
 
 
+def test_frames_pass_between_its_bridges_and_the_wire(host: Host) -> None:
+    guest = create(host.spec, Accel("tcg"))
+    ends = guest.wire_ends()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as wire:
+        wire.bind(str(ends.peer))
+        with guest.start(soon()):
+            for size in (60, 1514, 61):
+                frame = b"\xff" * 6 + os.urandom(size - 6)
+                wire.sendto(frame, str(ends.guest))
+                soon().select(wire.fileno(), what="the frame")
+                assert wire.recv(4096) == frame
+            assert guest.ssh_address(soon())[0] == "127.0.0.1"
+            guest.stop(soon())
+    bridges = set(re.findall(r"ip link add (dfb\w+) type bridge", host.calls()))
+    taps = set(re.findall(r"ip tuntap add dev (dfb\w+) mode tap", host.calls()))
+    assert len(bridges) == len(taps) == 2 and max(map(len, bridges | taps)) < 16
+
+
 @pytest.mark.parametrize(("reason", "cause"), [(0, "guest-shutdown"), (1, "guest-reset")])
 def test_a_domain_that_ends_ends_its_guest(host: Host, reason: int, cause: str) -> None:
     guest = create(host.spec, Accel("tcg"))
@@ -317,9 +343,10 @@ from dfbuild.guest.accel import Accel
 from dfbuild.guest.protocol import GuestSpec
 from dfbuild.model import Disk, GivenXenHost, Media, Shape
 state, directory = map(Path, sys.argv[1:])
-media = Media(disks=(Disk(state / "disk", "raw"),), kernel=state / "kernel", xen=GivenXenHost("local"))
+xen = GivenXenHost("local", state / "tap")
+media = Media(disks=(Disk(state / "disk", "raw"),), kernel=state / "kernel", xen=xen)
 shape = Shape("pv", hypervisor="xen-pv", disk="xen-blk", nic="xen-net", console="xen")
-guest = create(GuestSpec("g", shape, media, directory, ssh_port=None, wire=False), Accel("tcg"))
+guest = create(GuestSpec("g", shape, media, directory), Accel("tcg"))
 console = guest.start(Deadline.after(30))
 print("up", flush=True)
 sys.stdin.read()

@@ -71,10 +71,12 @@ def test_no_host_is_made_where_one_is_given(workspace: Workspace) -> None:
     given = GivenXenHost("ssh://root@xen")
     cells = [cell("pv", "xen-pv"), cell("up", "qemu")]
     planned = plan(cells, (), Target(), load("reference"), workspace, given)
-    assert not planned.hosts and [recipe.name for recipe in planned.recipes.values()] == ["image"]
+    assert [recipe.name for recipe in planned.recipes.values()] == ["image", "Xen host tap"]
+    assert [recipe.name for recipe in planned.hosts.values()] == ["Xen host tap"]
     image = Artefact(StepKind.IMAGE, "image", "key", Path("/image"))
     found = [xen.media(Target(), load("reference"), each, image, workspace, given).xen for each in cells]
-    assert found == [given, None]
+    assert isinstance(found[0], GivenXenHost) and found[0].where == given.where and found[1] is None
+    assert found[0].tap is not None and found[0].tap.is_relative_to(workspace.artefacts / "tools")
 
 
 def test_a_state_is_of_the_qemu_that_it_was_taken_from(

@@ -25,10 +25,15 @@ class Need:
 
 _PATH = "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 _PROGRAMS = {
-    "gzip": "gzip", "dd": "coreutils", "stat": "coreutils", "mkfifo": "coreutils", "base64": "coreutils",
-    "timeout": "coreutils", "losetup": "util-linux (mount)", "ip": "iproute2", "xenstore-read": "xenstore-utils",
+    "gzip": "gzip",
+    "mkfifo": "coreutils",
+    "timeout": "coreutils",
+    "losetup": "util-linux",
+    "ip": "iproute2",
+    "xenstore-read": "xenstore-utils",
     "xenstore-watch": "xenstore-utils",
-}  # fmt: skip
+}
+"""Program ▸ Debian's package."""
 NEEDS = (
     Need("command -v xl", "has no xl", "install Xen's tools there (Debian: xen-utils and a xen-hypervisor)"),
     Need('[ "$(id -u)" = 0 ]', "is not ours as root", "xl is root's: name a user who is, as ssh://root@host"),
@@ -37,11 +42,7 @@ NEEDS = (
         Need(f"command -v {program}", f"has no {program}", f"install {package} there")
         for program, package in _PROGRAMS.items()
     ),
-    Need(
-        "command -v qemu-system-x86_64 || ls /usr/libexec/xen-qemu-system-i386 /usr/lib/xen*/bin/qemu-system-i386",
-        "has no QEMU, which joins the domain's networks with ours",
-        "install qemu-system-x86 or qemu-system-xen there",
-    ),
+    Need("tar --version | grep -q GNU", "has no GNU tar, which knows of holes in disks", "install tar there"),
     Need("[ -c /dev/net/tun ] || modprobe tun", "has no /dev/net/tun", "modprobe tun there"),
     Need("[ -c /dev/loop-control ] || modprobe loop", "has no loop devices", "modprobe loop there"),
 )

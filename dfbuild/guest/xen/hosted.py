@@ -7,14 +7,13 @@ that has no machine, only networks: the domain finds on them what it finds on ev
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import secrets
 import shlex
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ from dfbuild import process
 from dfbuild.deadline import Deadline
 from dfbuild.errors import DeadlineExceeded, InfraError, UsageError
 from dfbuild.guest.accel import Accel
-from dfbuild.guest.argv import QEMU, SECCOMP, Paths, backends, option
+from dfbuild.guest.argv import QEMU, SECCOMP, Options, Paths, backends, option
 from dfbuild.guest.process import HypervisorGone
 from dfbuild.guest.protocol import Exit, GuestSpec
 from dfbuild.guest.xen.agent import Agent
@@ -46,8 +45,12 @@ _EMULATED = "QEMU TCG"
 _MEMORY_HINT = "end other domains there, `xl mem-set Domain-0` to less, or give the shape less memory"
 
 
-def panel_argv(spec: GuestSpec) -> list[str]:
-    """The command line of a QEMU that is nothing but the networks of `spec`, each on a hub of its own. Pure."""
+def panel_argv(spec: GuestSpec, ends: Mapping[str, int]) -> list[str]:
+    """The command line of a QEMU that is nothing but the networks of `spec`, each on a hub of its own. Pure.
+
+    `ends` are the descriptors that it inherits of the streams of frames to the host, by network. Without them, as
+    in a line for people to type, they are UNIX sockets on which somebody listens.
+    """
     paths = Paths(spec.directory)
     line = [
         QEMU,
@@ -60,7 +63,12 @@ def panel_argv(spec: GuestSpec) -> list[str]:
     ]  # fmt: skip
     for number, (name, (kind, values)) in enumerate(backends(spec, paths).items()):
         line += ["-netdev", option({"id": name, **values}, kind)]
-        line += ["-netdev", option({"id": f"{name}-hub", "hubid": number, "netdev": name}, "hubport")]
+        far: Options = {"addr": {"type": "unix", "path": spec.directory / f"{name}.sock"}}
+        if ends:
+            far = {"fd": ends[name]}
+        line += ["-netdev", option({"id": f"{name}-far", **far}, "socket" if ends else "stream")]
+        for end in (name, f"{name}-far"):
+            line += ["-netdev", option({"id": f"{end}-hub", "hubid": number, "netdev": end}, "hubport")]
     return [*line, *spec.extra]
 
 
@@ -72,17 +80,20 @@ class HostedGuest(DomainGuest):
     def __init__(self, spec: GuestSpec, accel: Accel) -> None:
         if spec.shape.accel == "kvm":
             raise UsageError(f"shape {spec.shape.name}: Xen does not run under KVM here", key="accel")
-        if not isinstance(spec.media.xen, GivenXenHost):
+        given = spec.media.xen
+        if not isinstance(given, GivenXenHost) or given.tap is None:
             raise InfraError(f"guest {spec.name} is to run on a Xen host that is there, and none is named")
         identity = secrets.token_hex(4)
-        self._where = spec.media.xen.where
-        self._reach = reach(spec.media.xen, spec.directory, f"dfbuild-{identity}")
+        self._where, self._tap = given.where, given.tap
+        self._reach = reach(given, spec.directory, f"dfbuild-{identity}")
         self._bridges = f"dfb{identity}n"
         bridges = {name: f"{self._bridges}{number}" for number, name in enumerate(networks(spec))}
         self._place = Place(f"dfbuild-{identity}", self._reach.directory, bridges)
         self._configuration = configuration(spec, self._place)
         self._sessions: list[subprocess.Popen[bytes]] = []
         self._console_end = -1
+        self._near: dict[str, int] = {}
+        self._far: dict[str, int] = {}
         super().__init__(replace(spec, shape=replace(spec.shape, accel="tcg")), accel)
         self.spec = spec
 
@@ -92,31 +103,55 @@ class HostedGuest(DomainGuest):
     def _compose(self, console: int | None = None) -> list[str]:
         if console is not None:
             self._console_end = console
-        return panel_argv(self.spec)
+        return panel_argv(self.spec, self._near)
+
+    @property
+    def _files(self) -> Path:
+        """A directory of the files for the host, or links to them."""
+        return self.spec.directory / "files"
+
+    def _disks(self) -> Mapping[int, Path]:
+        """Address ▸ image of the domain's disks, as on a nested host. That of the boot disk is made at power-on."""
+        boot = {address: path for address, (_, path) in files(self.spec).items() if address == BOOT_ADDRESS}
+        return {number: disk.path for number, disk in enumerate(self._media.disks)} | boot
 
     def _make_overlays(self, deadline: Deadline) -> None:
-        """Raw copies of the disks, for the host."""
+        """Gather the files for the host. Nobody writes to the disks here: the host gets raw copies."""
+        self._files.mkdir()
+        own = templates.images("xen")
+        links = {
+            "domain": own / "root" / "usr" / "sbin" / "domain",
+            "place": own / "given" / "place",
+            "tap": self._tap,
+        }
+        links |= {name: path for address, (name, path) in files(self.spec).items() if address != BOOT_ADDRESS}
+        write_boot_disk(self.spec)
+        for address, path in self._disks().items():
+            links[f"image.{address}"] = path
         for number, disk in enumerate(self._media.disks):
-            argv = ["qemu-img", "convert", "-f", disk.format, "-O", "raw", str(disk.path), str(self._image(number))]
+            links[f"image.{number}"] = raw = self.spec.directory / f"disk{number}.raw"
+            argv = ["qemu-img", "convert", "-f", disk.format, "-O", "raw", str(disk.path), str(raw)]
             done = process.run(self._sandbox().argv(argv), deadline)
             if done.status != 0:
                 raise InfraError(f"no raw copy of {disk.path}: {done.output.strip()}")
-
-    def _image(self, number: int) -> Path:
-        return self.spec.directory / f"disk{number}.raw"
+        for name, path in links.items():
+            (self._files / name).symlink_to(path.resolve())
+        (self._files / "domain.cfg").write_text(self._configuration, encoding="utf-8")
 
     # ── power on ────────────────────────────────────────────────────────────────────────────────────────────────
     def _open(self, ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> Sequence[int]:
-        write_boot_disk(self.spec)
         script = (templates.images("xen") / "given" / "agent").read_text(encoding="utf-8")
         place = self._place
         command = shlex.join(["sh", "-c", script, "agent", str(place.directory), place.name, self._bridges])
         agent, inside = socket.socketpair()
         self._agent = Agent(agent)
         with inside:
-            self._session(self._reach.first(command, networks(self.spec)), inside.fileno())
+            self._session(self._reach.first(command), inside.fileno())
         ours.callback(self._leave)
-        return ()
+        for name in networks(self.spec):
+            near, far = (theirs.enter_context(end) for end in socket.socketpair())
+            self._near[name], self._far[name] = near.fileno(), far.fileno()
+        return list(self._near.values())
 
     def _session(self, argv: Sequence[str], end: int) -> None:
         """Start a session with the host whose input and output are the socket `end`."""
@@ -128,7 +163,9 @@ class HostedGuest(DomainGuest):
         try:
             self._agent.await_ready(deadline)
             self._furnish(deadline)
-            self._connect(qmp, deadline)
+            for number, name in enumerate(networks(self.spec)):
+                self._agent.run(f"sh place bridge {number}", deadline)
+                self._session(self._reach.argv(self._run(f"place frames {number}")), self._far[name])
             self._session(self._reach.argv(self._run("place console")), self._console_end)
             events, inside = socket.socketpair()
             self._events = events
@@ -153,55 +190,34 @@ class HostedGuest(DomainGuest):
             "DOMAIN_BRIDGES": self._bridges,
         }
         settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in names.items())
-        own = shlex.quote(str(place.directory))
-        return shlex.join(["sh", "-c", f"cd {own} && . ./path && export {settings} && exec sh {script}"])
+        return self._there(f"export {settings} && exec sh {script}")
+
+    def _there(self, command: str) -> str:
+        """`command` in the place, whatever the user's shell is."""
+        return shlex.join(["sh", "-c", f"cd {shlex.quote(str(self._place.directory))} && . ./path && {command}"])
 
     def _furnish(self, deadline: Deadline) -> None:
-        """Put all that the domain boots from where its configuration says."""
-        own = templates.images("xen")
-        texts = {
-            "domain": (own / "root" / "usr" / "sbin" / "domain").read_bytes(),
-            "place": (own / "given" / "place").read_bytes(),
-            "domain.cfg": self._configuration.encode(),
-        }
-        for name, text in texts.items():
-            self._agent.run(f"echo {base64.b64encode(text).decode()} | base64 -d >{name}", deadline)
-        emulated = self._agent.run(f"grep -c {shlex.quote(_EMULATED)} /proc/cpuinfo; true", deadline).strip() != "0"
-        self._running_accel = "tcg" if emulated else "xen"
-        disks = {number: self._image(number) for number, _ in enumerate(self._media.disks)}
-        for address, (name, path) in files(self.spec).items():
-            if address == BOOT_ADDRESS:
-                disks[address] = path
-            else:
-                self._put(path, name, deadline)
-        for number, path in disks.items():
-            self._put(path, f"image.{number}", deadline)
-            self._agent.run(f"sh place disk {number}", deadline)
-
-    def _put(self, source: Path, name: str, deadline: Deadline) -> None:
-        """Copy the file `source` to `name` in the place; its holes stay holes."""
-        size = source.stat().st_size
-        command = self._run(f"place file {name} {size}")
-        with source.open("rb") as content, (self.spec.directory / LOG).open("ab") as log:
-            packer = process.spawn(["gzip", "-1", "-c"], stdin=content, stdout=subprocess.PIPE, stderr=log)
+        """Put all that the domain needs there where its configuration says; what is a hole in a disk stays one."""
+        names = sorted(path.name for path in self._files.iterdir())
+        pack = ["tar", "--directory", str(self._files), "--dereference", "--sparse", "--create"]
+        pack += ["--use-compress-program", "gzip -1", *names]
+        with (self.spec.directory / LOG).open("ab") as log:
+            packer = process.spawn(pack, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
             assert packer.stdout is not None
             with packer.stdout as packed:
-                sender = process.spawn(self._reach.argv(command), stdin=packed, stdout=log, stderr=log)
+                argv = self._reach.argv(self._there("exec tar -xzof -"))
+                sender = process.spawn(argv, stdin=packed, stdout=log, stderr=log)
         try:
-            status = process.wait(sender, deadline, f"{source.name} to be copied to {self._where}")
+            status = process.wait(sender, deadline, f"files to be copied to {self._where}")
+            status = status or process.wait(packer, deadline)
         finally:
             process.kill_group(packer)
         if status != 0:
-            raise InfraError(f"{source.name} was not copied to {self._where}: {self._complaint()}")
-
-    def _connect(self, qmp: Qmp, deadline: Deadline) -> None:
-        """Join this machine's networks with the domain's bridges."""
-        for number, name in enumerate(networks(self.spec)):
-            self._agent.run(f"sh place network {number} {name}", deadline)
-            address = {"type": "unix", "path": str(self._reach.socket(name))}
-            qmp.execute("netdev_add", deadline, type="stream", id=f"{name}-host", addr=address, server=False)
-            port = {"type": "hubport", "id": f"{name}-host-hub", "hubid": number, "netdev": f"{name}-host"}
-            qmp.execute("netdev_add", deadline, **port)
+            raise InfraError(f"its files were not copied: {self._complaint()}")
+        emulated = self._agent.run(f"grep -c {shlex.quote(_EMULATED)} /proc/cpuinfo; true", deadline).strip() != "0"
+        self._running_accel = "tcg" if emulated else "xen"
+        for address in self._disks():
+            self._agent.run(f"sh place disk {address}", deadline)
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────
     def _complaint(self) -> str:

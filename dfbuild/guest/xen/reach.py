@@ -7,7 +7,6 @@ for the user, and nobody is asked anything. All sessions of a guest go over one 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -21,7 +20,7 @@ _URL = re.compile(
 _SSH = (
     "ssh", "-T", "-a", "-x", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=30",
     "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8", "-o", "PermitLocalCommand=no",
-    "-o", "RemoteCommand=none", "-o", "ControlPersist=no",
+    "-o", "RemoteCommand=none", "-o", "ControlPersist=no", "-o", "ClearAllForwardings=yes",
 )  # fmt: skip
 
 
@@ -40,58 +39,41 @@ class Reach(Protocol):
     directory: PurePosixPath
     """The guest's own directory there."""
 
-    def first(self, command: str, sockets: Iterable[str]) -> list[str]:
-        """The command line that runs the shell command `command` before all others, and outlives them.
-
-        `sockets` are names of UNIX sockets to come in the directory.
-        """
+    def first(self, command: str) -> list[str]:
+        """The command line that runs the shell command `command` before all others, and outlives them."""
         ...
 
     def argv(self, command: str) -> list[str]:
         """The command line that runs the shell command `command`."""
         ...
 
-    def socket(self, name: str) -> Path:
-        """Where the directory's UNIX socket `name` is found on this machine."""
-        ...
-
 
 class LocalReach:
-    """This machine is the host. The directory is in the guest's own, where its sandbox sees the sockets."""
+    """This machine is the host. The directory is in the guest's own."""
 
     def __init__(self, own: Path) -> None:
-        self._directory = own / "xen"
-        self.directory = PurePosixPath(self._directory)
+        self.directory = PurePosixPath(own / "xen")
 
-    def first(self, command: str, sockets: Iterable[str]) -> list[str]:
+    def first(self, command: str) -> list[str]:
         return self.argv(command)
 
     def argv(self, command: str) -> list[str]:
         return ["sh", "-c", command]
-
-    def socket(self, name: str) -> Path:
-        return self._directory / f"{name}.sock"
 
 
 class SshReach:
     """The host is behind SSH. `own` is the guest's directory here, `identity` a word that no other guest has."""
 
     def __init__(self, url: str, own: Path, identity: str) -> None:
-        self._url, self._own = url, own
+        self._url = url
         self._control = ["-S", str(own / "ssh")]
         self.directory = PurePosixPath("/var/tmp") / identity
 
-    def first(self, command: str, sockets: Iterable[str]) -> list[str]:
-        more = ["-o", "ExitOnForwardFailure=yes", "-M", *self._control]
-        for name in sockets:
-            more += ["-L", f"{self.socket(name)}:{self.directory}/{name}.sock"]
-        return [*_SSH, *more, "--", self._url, command]
+    def first(self, command: str) -> list[str]:
+        return [*_SSH, "-M", *self._control, "--", self._url, command]
 
     def argv(self, command: str) -> list[str]:
         return [*_SSH, "-o", "ControlMaster=no", *self._control, "--", self._url, command]
-
-    def socket(self, name: str) -> Path:
-        return self._own / f"{name}.sock"
 
 
 def once(host: GivenXenHost, command: str) -> list[str]:
