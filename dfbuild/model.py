@@ -79,6 +79,8 @@ class Shape:
     video: str = "none"
     product: str = ""
     """What the firmware calls the machine (SMBIOS, system product name); empty for QEMU's own name."""
+    firmware: str = "bios"
+    """What starts first: `bios`, or `uefi`."""
     hypervisor: str = "qemu"
     """`qemu`, or the kind of a Xen guest: `xen-pv`, `xen-pvh`, `xen-hvm`."""
     accel: str = "auto"
@@ -146,6 +148,7 @@ class Cell:
             "spare_serials": shape.spare_serials,
             "video": shape.video,
             "product": shape.product,
+            "firmware": shape.firmware,
             "hypervisor": shape.hypervisor,
             "accel": shape.accel,
         }

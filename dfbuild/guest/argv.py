@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfbuild.errors import UsageError
-from dfbuild.guest.models import CONSOLES, DEFAULT_CPU, DISKS, HYPERTHREADS, NICS, VIDEOS, family, unknown
+from dfbuild.guest.models import (
+    CONSOLES,
+    DEFAULT_CPU,
+    DISKS,
+    FIRMWARES,
+    HYPERTHREADS,
+    NICS,
+    VIDEOS,
+    FirmwareModel,
+    family,
+    unknown,
+)
 from dfbuild.guest.protocol import GuestSpec, WireEnds
 from dfbuild.model import Disk, Shape
 
@@ -46,6 +57,11 @@ class Paths:
 
     def overlay(self, number: int) -> Path:
         return (self.kept or self.directory) / f"disk{number}.qcow2"
+
+    @property
+    def variables(self) -> Path:
+        """The overlay over the firmware's variables."""
+        return (self.kept or self.directory) / "variables.qcow2"
 
     @property
     def saved(self) -> Path | None:
@@ -96,12 +112,13 @@ def qemu_argv(spec: GuestSpec, accel: str, console: int | None = None) -> list[s
     shape, paths = spec.shape, Paths(spec.directory, spec.kept)
     stream = {"path": paths.console} if console is None else {"fd": console}
     family(shape.machine)
+    flash = {"pflash0": "code", "pflash1": "variables"} if firmware(shape) else {}
     line = [
         QEMU,
         "-name", option({"guest": spec.name, "debug-threads": True}),
         "-nodefaults", "-no-user-config", "-no-reboot", "-S",
         "-display", "none", "-vga", "none",
-        "-machine", option({"usb": False}, shape.machine),
+        "-machine", option({"usb": False, **flash}, shape.machine),
         "-accel", accel,
         "-cpu", cpu(shape, accel),
         "-smp", option({"cpus": shape.cpus, "sockets": shape.sockets, "cores": shape.cores,
@@ -113,6 +130,7 @@ def qemu_argv(spec: GuestSpec, accel: str, console: int | None = None) -> list[s
         "-mon", "chardev=qmp,mode=control",
         "-chardev", option({"id": "console", **stream}, "socket"),
     ]  # fmt: skip
+    line += _firmware(shape, paths)
     line += _console(shape)
     line += _video(shape)
     if shape.product:
@@ -121,6 +139,28 @@ def qemu_argv(spec: GuestSpec, accel: str, console: int | None = None) -> list[s
     line += _disks(spec, paths)
     line += _nics(spec, paths)
     return [*line, *spec.extra]
+
+
+def firmware(shape: Shape) -> FirmwareModel | None:
+    """The files of a shape's firmware, None if QEMU has it; raises `UsageError`."""
+    if shape.firmware not in FIRMWARES:
+        raise unknown("firmware", shape.firmware, FIRMWARES)
+    return FIRMWARES[shape.firmware]
+
+
+def _firmware(shape: Shape, paths: Paths) -> list[str]:
+    """Two flash chips: the code, which is only read, and a throwaway overlay over the variables."""
+    model = firmware(shape)
+    if model is None:
+        return []
+    code: Options = {
+        "driver": "raw",
+        "node-name": "code",
+        "read-only": True,
+        "file": {"driver": "file", "filename": model.code},
+    }
+    variables = overlay_node(Disk(model.variables, "raw"), paths.variables, "variables")
+    return [word for node in (code, variables) for word in ("-blockdev", option(node))]
 
 
 def _console(shape: Shape) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dfbuild.errors import UsageError
 
@@ -57,6 +58,21 @@ NICS: Mapping[str, str] = {
     "vmxnet3": "vmxnet3",
 }
 """NIC model ▸ QEMU device, all of them PCI."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareModel:
+    """Firmware in flash memory: its code, and what its variables are at first."""
+
+    code: Path
+    variables: Path
+
+
+FIRMWARES: Mapping[str, FirmwareModel | None] = {
+    "bios": None,
+    "uefi": FirmwareModel(Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")),
+}
+"""Firmware ▸ its files, which Debian's and Ubuntu's `ovmf` has; None for the one that QEMU brings along."""
 
 CONSOLES: Mapping[str, tuple[tuple[str, Mapping[str, str]], ...]] = {
     "serial": (("isa-serial", {"chardev": "console"}),),

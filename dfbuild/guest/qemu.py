@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from dfbuild import process
 from dfbuild.deadline import Deadline
-from dfbuild.errors import Cancelled, DeadlineExceeded, InfraError
+from dfbuild.errors import Cancelled, DeadlineExceeded, InfraError, MissingTool
 from dfbuild.guest.accel import Accel, for_shape
-from dfbuild.guest.argv import Paths, qemu_argv
+from dfbuild.guest.argv import Paths, firmware, qemu_argv
 from dfbuild.guest.directory import console_pair, listen, prepare_directory
 from dfbuild.guest.monitor import ResetWatch, compact_registers, forwarded_port, shutdown_cause
 from dfbuild.guest.process import HypervisorGone, HypervisorProcess
 from dfbuild.guest.protocol import Exit, GuestSpec, State, WireEnds
-from dfbuild.model import Media
+from dfbuild.model import Disk, Media
 from dfbuild.sandbox import Sandbox
 from dfbuild.workspace import atomic_write
 
@@ -54,6 +54,7 @@ class QemuGuest:
         self._wanted = accel
         self._accel = for_shape(spec.shape, accel)
         self._paths = Paths(spec.directory, spec.kept)
+        self._firmware = firmware(spec.shape)
         self._media = _resolved(spec.media)
         self._argv = self._compose()
         self._lock = threading.Lock()
@@ -162,19 +163,27 @@ class QemuGuest:
     def _inputs(self) -> Sequence[Path]:
         """All files that QEMU reads."""
         media = self._media
-        return [path for path in (media.kernel, media.initrd, *(disk.path for disk in media.disks)) if path]
+        chips = [self._firmware.code, self._firmware.variables] if self._firmware else []
+        return [path for path in (media.kernel, media.initrd, *(disk.path for disk in media.disks), *chips) if path]
 
     def _make_overlays(self, deadline: Deadline) -> None:
-        """A qcow2 overlay for every disk; what it lies over is only ever read."""
-        for number, disk in enumerate(self._media.disks):
+        """A qcow2 overlay for every disk and the firmware's variables; what it lies over is only ever read."""
+        over = {self._paths.overlay(number): disk for number, disk in enumerate(self._media.disks)}
+        if self._firmware:
+            over[self._paths.variables] = Disk(self._firmware.variables, "raw")
+        for overlay, disk in over.items():
             base = ["-b", str(disk.path), "-F", disk.format]
-            argv = ["qemu-img", "create", "-q", "-f", "qcow2", *base, str(self._paths.overlay(number))]
+            argv = ["qemu-img", "create", "-q", "-f", "qcow2", *base, str(overlay)]
             done = process.run(self._sandbox().argv(argv), deadline)
             if done.status != 0:
                 raise InfraError(f"no overlay over {disk.path}: {done.output.strip()}")
 
     def _sandbox(self) -> Sandbox:
         inputs = self._inputs()
+        if self._firmware and not self._firmware.code.is_file():
+            raise MissingTool(
+                f"{self._firmware.code} is not installed", hint="`dfbuild doctor` names the package that has it"
+            )
         for path in inputs:
             if not path.is_file():
                 raise InfraError(f"{path} is not there: guest {self.spec.name} has nothing to boot from")

@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,13 +107,24 @@ def write(layout: Layout, blocks: BootBlocks, root: Path, target: Path) -> None:
         raise BuildFailed(
             f"the file system has {root.stat().st_size} bytes, not {layout.root_bytes}", component="disk"
         )
-    pieces = sectors(layout, blocks)
+    put(target, layout.bytes, {layout.root.offset * _SECTOR: root}, sectors(layout, blocks))
+
+
+def put(target: Path, size: int, files: Mapping[int, Path], sectors: Mapping[int, bytes]) -> None:
+    """Write a sparse raw image of `size` bytes: files by the byte that they begin with, the rest by sector."""
     with target.open("xb") as disk:
-        disk.truncate(layout.bytes)
-        _copy(root, disk.fileno(), layout.root.offset * _SECTOR)
-        for sector, data in pieces.items():
+        disk.truncate(size)
+        for at, file in files.items():
+            _copy(file, disk.fileno(), at)
+        for sector, data in sectors.items():
             disk.seek(sector * _SECTOR)
             disk.write(data)
+
+
+def digest(file: Path) -> str:
+    """SHA-256, in hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def convert(raw: Path, target: Path, run: Run) -> None:

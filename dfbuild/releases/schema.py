@@ -226,6 +226,8 @@ class ShapeFields(Strict):
     """Graphics card, which nobody sees the picture of: none, std, cirrus, vmware."""
     product: Annotated[str, Field(pattern=r"^[\x20-\x7e]{0,64}$")] | None = None
     """What the firmware calls the machine: SMBIOS, system product name."""
+    firmware: Literal["bios", "uefi"] | None = None
+    """What starts first: `bios` or `uefi`. Disks are made for one of them."""
     hypervisor: Device | None = None
     """What runs the guest: qemu, xen-pv, xen-pvh or xen-hvm."""
     accel: Literal["auto", "kvm", "tcg"] | None = None

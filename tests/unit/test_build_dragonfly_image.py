@@ -15,7 +15,7 @@ from dfbuild.build.recipe import Artefact, Kitchen, Recipe
 from dfbuild.build.store import MANIFEST, ArtefactStore, build_all
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed
-from dfbuild.image import disklabel, identity, mbr
+from dfbuild.image import disklabel, efidisk, esp, identity, mbr
 from dfbuild.image.inodes import Inodes
 from dfbuild.image.manifest import Kind
 from dfbuild.model import Cell, Login, Shape, StepKind, Variant
@@ -115,6 +115,48 @@ def test_a_disk_without_device_nodes_that_tells_the_kernel(tmp_path: Path) -> No
         files = {name: inodes.content(found) for name, found in inodes.walk().items() if found.kind is Kind.FILE}
     assert b'machdep.pmap_nx_enable="2"\n' in files["boot/loader.conf"]
     assert b"/dev/vbd0s1a\t/\tufs" in files["etc/fstab"]
+
+
+def test_a_disk_for_uefi_firmware(tmp_path: Path) -> None:
+    master = releases.load("master")
+    small = master.model_copy(
+        update={"build": {**master.build, "image": {**master.build["image"], "root": 32, "swap": 8}}}
+    )
+    program = b"MZ" * 500
+    files = {name: text for name, text in WORLD.items() if not name.startswith(("dev/", "boot/"))}
+    world = part("world", {**files, "boot/boot1.efi": program, "boot/loader.efi": b"loader"}, WORLD_LOG)
+    workspace = Workspace(tmp_path)
+    keys = identity.ensure(workspace, "dragonfly", identity.Kind.RSA)
+    recipe = image.recipe(small, "up", [world], keys, firmware="uefi")
+    assert recipe.name == "up for uefi"
+    assert (
+        recipe.key
+        != image.recipe(small, "up", [world], keys).key
+        == image.recipe(small, "up", [world], keys, firmware="bios").key
+    )
+    made = build_all(recipe, ArtefactStore(workspace), Deadline.after(300), print)
+    assert [path.name for path in made.path.iterdir() if path.name != MANIFEST] == [image.DISK]
+    raw, system = tmp_path / "disk.raw", tmp_path / "system"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", made.path / image.DISK, raw], check=True)
+    layout = efidisk.Layout(32, 8)
+    data = raw.read_bytes()
+    system.write_bytes(data[layout.esp * 512 :][: esp.SIZE])
+    copied = subprocess.run(
+        ["mcopy", "-i", system, f"::/{esp.PROGRAM}", "-"], check=True, capture_output=True, timeout=60
+    )
+    assert copied.stdout == program
+    with Inodes(raw, layout.root_at) as inodes:
+        found = {name: inodes.content(one) for name, one in inodes.walk().items() if one.kind is Kind.FILE}
+    assert found["boot/loader.efi"] == b"loader"
+    assert b"/dev/vbd0s1a\t/\tufs" in found["etc/fstab"] and b"/dev/vbd0s1b\tnone\tswap" in found["etc/fstab"]
+    without = part("world", files, WORLD_LOG)
+    with pytest.raises(BuildFailed, match=r"no part of the image has /boot/boot1\.efi"):
+        build_all(
+            image.recipe(small, "up", [without], keys, firmware="uefi"),
+            ArtefactStore(workspace),
+            Deadline.after(300),
+            print,
+        )
 
 
 def test_the_disk_has_its_name_by_the_model_that_carries_it(release: Release, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dfbuild.errors import UsageError
 from dfbuild.guest.argv import Paths, cpu, device, mac, option, qemu_argv
-from dfbuild.guest.models import CONSOLES, DISKS, NICS, VIDEOS, family
+from dfbuild.guest.models import CONSOLES, DISKS, FIRMWARES, NICS, VIDEOS, family
 from dfbuild.guest.protocol import GuestSpec
 from dfbuild.model import Disk, Media, Shape
 
@@ -35,6 +35,7 @@ shapes = st.builds(
     console=st.sampled_from(sorted(CONSOLES)),
     spare_serials=st.integers(0, 3),
     video=st.sampled_from(sorted(VIDEOS)),
+    firmware=st.sampled_from(sorted(FIRMWARES)),
 )
 disks = st.builds(Disk, paths, st.sampled_from(["qcow2", "raw"]))
 medias = st.builds(
@@ -119,16 +120,35 @@ def test_every_path_survives_qemus_quoting(spec: GuestSpec, accel: str) -> None:
     chardevs = map(parsed, values(line, "-chardev"))
     sockets = {chardev["id"]: chardev["path"] for chardev in chardevs if "path" in chardev}
     assert sockets == {"qmp": str(where.qmp), "console": str(where.console)}
-    for number, (disk, block) in enumerate(zip(spec.media.disks, values(line, "-blockdev"), strict=True)):
-        fields = parsed(block)
+    nodes = {fields["node-name"]: fields for fields in map(parsed, values(line, "-blockdev"))}
+    for number, disk in enumerate(spec.media.disks):
+        fields = nodes.pop(f"disk{number}")
         assert fields["file.filename"] == str(where.overlay(number))
         assert fields["backing.file.filename"] == str(disk.path)
         assert fields["backing.driver"] == disk.format and fields["backing.read-only"] == "on"
         assert (fields["cache.no-flush"], fields["driver"]) == ("on", "qcow2")
+    assert set(nodes) == ({"code", "variables"} if spec.shape.firmware == "uefi" else set())
     assert values(line, "-name")[0] == option({"guest": spec.name, "debug-threads": True})
     assert parsed(values(line, "-name")[0])["guest"] == spec.name
     if spec.media.kernel is not None:
         assert str(spec.media.kernel) in values(line, "-kernel")
+
+
+@given(specs, accels)
+def test_firmware_is_in_flash_that_no_guest_can_change(spec: GuestSpec, accel: str) -> None:
+    line = qemu_argv(spec, accel)
+    machine = parsed(values(line, "-machine")[0])
+    nodes = {fields["node-name"]: fields for fields in map(parsed, values(line, "-blockdev"))}
+    chips = {key: node for key, node in machine.items() if key.startswith("pflash")}
+    model = FIRMWARES[spec.shape.firmware]
+    if model is None:
+        assert not chips
+        return
+    code, variables = nodes[chips.pop("pflash0")], nodes[chips.pop("pflash1")]
+    assert not chips
+    assert (code["file.filename"], code["read-only"]) == (str(model.code), "on")
+    assert variables["file.filename"] == str(Paths(spec.directory, spec.kept).variables)
+    assert (variables["backing.file.filename"], variables["backing.read-only"]) == (str(model.variables), "on")
 
 
 def test_spare_serial_ports_come_after_the_consoles() -> None:
@@ -196,6 +216,7 @@ def test_two_ide_disks_share_a_channel() -> None:
         (Shape("x", nic="e100"), "did you mean 'e1000'"),
         (Shape("x", machine="microvm"), "machine"),
         (Shape("x", console="vga"), "console"),
+        (Shape("x", firmware="uefl"), "did you mean 'uefi'"),
         (Shape("x", video="vga"), "video"),
         (Shape("x", disk="ide"), "has no ide disks"),
     ],

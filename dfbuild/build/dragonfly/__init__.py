@@ -7,7 +7,7 @@ makefiles, at fixed places (`layout.py`), from the parts that a recipe names and
 
 from __future__ import annotations
 
-from dfbuild.build.dragonfly import data, image, kernel, native, programs, world
+from dfbuild.build.dragonfly import data, efi, image, kernel, native, programs, world
 from dfbuild.build.recipe import Artefact, Machine, Recipe
 from dfbuild.image import identity
 from dfbuild.model import Cell, Disk, Login, Media, Refusal, Variant
@@ -30,17 +30,18 @@ class Target:
         self._tree = tree.still()
         self._plain = self._tree if plain is tree else plain.still()
         self._machine = machine
-        self._images: dict[tuple[Variant, str], Recipe] = {}
+        self._images: dict[tuple[Variant, str, str], Recipe] = {}
         self._worlds: dict[str, Recipe] = {}
 
     def image(self, release: Release, cell: Cell, workspace: Workspace) -> Recipe:
-        """The recipe of the disk of `cell`. Shapes with one disk model share it, variants kernels and worlds."""
-        which = (cell.variant, cell.shape.disk)
+        """The recipe of the disk of `cell`. Shapes with one disk model and firmware share it, variants kernels and
+        worlds."""
+        which = (cell.variant, cell.shape.disk, cell.shape.firmware)
         if which not in self._images:
             self._images[which] = self._image(release, *which, workspace)
         return self._images[which]
 
-    def _image(self, release: Release, variant: Variant, disk: str, workspace: Workspace) -> Recipe:
+    def _image(self, release: Release, variant: Variant, disk: str, firmware: str, workspace: Workspace) -> Recipe:
         tree = self._tree
         protection = release.stack_protectors[variant.stack_protector].of_world
         keys = _keys(workspace)
@@ -58,11 +59,13 @@ class Target:
             parts.append(
                 native.recipe(release, variant, builder, parts[-1], _login(keys), self._machine),
             )
+        if firmware == "uefi":
+            parts.append(efi.recipe(release, self._plain, compiler, userland))
         parts.append(programs.recipe(release, self._plain, compiler, protection, userland))
         if tests := data.of(release).tests:
             parts.append(native.tests(tree, tests))
         tunables = release.kernels[variant.kernel].tunables
-        return image.recipe(release, name, parts, keys, disk_model=disk, tunables=tunables)
+        return image.recipe(release, name, parts, keys, disk_model=disk, firmware=firmware, tunables=tunables)
 
     def buildworld(self, release: Release, variant: Variant, workspace: Workspace, machine: Machine) -> Recipe:
         """`make buildworld` in a guest of `variant` that `machine` boots; see `native.buildworld`."""

@@ -162,6 +162,21 @@ class KernelBuild(Strict):
     """Names of objects that are not of the compiler: carried by the tree as such, or run on this host."""
 
 
+class Efi(Strict):
+    """Table `[build.efi]`: what UEFI firmware starts."""
+
+    sources: tuple[str, ...]
+    """All parts of the tree that are read while it is built; others are not there."""
+    directories: tuple[str, ...]
+    """Directories of the tree, built in this order."""
+    link: str = ""
+    """Words for the compiler where it links."""
+    programs: dict[str, Text]
+    """Path in the guest ▸ the file that the makefiles make, named as if it were in the tree."""
+    edits: tuple[Edit, ...] = ()
+    """Beside those of `[build]`, and of no concern to the world."""
+
+
 class Image(Strict):
     """The guest's disk, in MiB."""
 
@@ -192,6 +207,8 @@ class Build(Strict):
     world: World | None = None
     """Where none is known to build, there is none."""
     kernel: KernelBuild | None = None
+    efi: Efi | None = None
+    """Where the tree has no such thing, there is none."""
     image: Image = Image()
     epoch: int = 0
     """Seconds since 1970 that whatever wants a date gets."""
@@ -247,4 +264,14 @@ def kernel(release: Release) -> KernelBuild:
     found = of(release).kernel
     if found is None:
         raise UsageError(f"how kernels of {release.title} are built is not known: releases/{release.name}.toml")
+    return found
+
+
+def efi(release: Release) -> Efi:
+    """Its part about UEFI; raises `UsageError` where there is none."""
+    found = of(release).efi
+    if found is None:
+        raise UsageError(
+            f"{release.title} has nothing that UEFI firmware could start: releases/{release.name}.toml"
+        )
     return found

@@ -6,7 +6,7 @@ kernel and the suites' programs are parts; of what several have the last one's c
 
 - `/etc/master.passwd` and `/etc/group`: the numbers of the users and groups that the logs name;
 - `/dev/MAKEDEV`, where there is one: the device nodes;
-- `/boot/mbr`, `/boot/boot1`, `/boot/boot2`: the blocks outside of the file system.
+- of `/boot`: what stands outside of the file system, see `disks.py`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from dfbuild.build import step
-from dfbuild.build.dragonfly import data
+from dfbuild.build.dragonfly import data, disks
 from dfbuild.build.recipe import Kitchen, Recipe
 from dfbuild.errors import BuildFailed
 from dfbuild.image import devices, disk, dragonfly, inodes, manifest, ufs
-from dfbuild.image.disk import BootBlocks, Layout
 from dfbuild.image.identity import Identity
 from dfbuild.image.manifest import Names
-from dfbuild.image.templates import images
-from dfbuild.model import StepKind
+from dfbuild.model import Shape, StepKind
 from dfbuild.releases import Release
 from dfbuild.sandbox import Sandbox
 
@@ -47,21 +45,23 @@ def recipe(
     identity: Identity,
     *,
     disk_model: str = "",
+    firmware: str = "",
     root: int | None = None,
     tunables: Mapping[str, str] | None = None,
 ) -> Recipe:
     """`disk.qcow2` of `parts`, the world first, into which `identity`'s client may log in as root.
 
-    `disk_model` is the shape's, else that of the release's own shape; `root` the size of the root file system in
-    MiB, if not the release's own; `tunables` what the loader tells the kernel.
+    `disk_model` and `firmware` are the shape's, else those of the release's own shape; `root` the size of the root
+    file system in MiB, if not the release's own; `tunables` what the loader tells the kernel.
     """
-    own = release.shape.disk or ""
-    disk_model = disk_model or own
-    name = name if disk_model == own else f"{name} on {disk_model}"
+    own = Shape("own", **release.shape.given())
+    disk_model, firmware = disk_model or own.disk, firmware or own.firmware
+    name = name if disk_model == own.disk else f"{name} on {disk_model}"
+    name = name if firmware == own.firmware else f"{name} for {firmware}"
     sizes = data.of(release).image
     device = sizes.disks[disk_model]
     epoch = sizes.epoch
-    layout = Layout.plan(root or sizes.root, sizes.swap)
+    layout = disks.plan(sizes, firmware, root)
     settings = dragonfly.Settings(
         authorized_key=identity.client_public,
         root=f"{device}s1a",
@@ -70,12 +70,11 @@ def recipe(
         management=sizes.management,
     )
     files = {**dragonfly.files(settings), f"{_HOST_KEY}.pub": f"{identity.host_public}\n".encode()}
-    first = images("dragonfly") / "busmaster.S"
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         work = kitchen.directory
         tree, image, raw = work / "tree", work / "root.ufs", work / "disk.raw"
-        run = _runner(kitchen, first.parent)
+        run = _runner(kitchen, *layout.readable)
 
         made = kitchen.needs[: len(kitchen.needs) - len(parts)]
         laid = kitchen.needs[len(made) :]
@@ -89,26 +88,19 @@ def recipe(
         kitchen.say(f"writing {len(entries)} files")
         ufs.make(tree, manifest.manifest(entries, epoch), image, size=layout.root_bytes, epoch=epoch, run=run)
         inodes.finish(image, entries)
-        disk.assemble(first, work / "first", run)
-        blocks = BootBlocks(
-            first=(work / "first").read_bytes(),
-            mbr=_read(tree, "boot/mbr"),
-            slice=_read(tree, "boot/boot1") + _read(tree, "boot/boot2"),
-        )
-        disk.write(layout, blocks, image, raw)
-        facts = {"files": len(entries), "sha256": _digest(raw), "ssh": (tree / _SSHD).is_file()}
+        layout.write(tree, image, raw, epoch, run)
+        facts = {"files": len(entries), "sha256": disk.digest(raw), "ssh": (tree / _SSHD).is_file()}
         disk.convert(raw, work / DISK, run)
         (work / DISK).chmod(0o600)  # the host's private key is in it
-        for left in (tree, image, raw, work / "first"):
+        for left in (tree, image, raw):
             _remove(left)
         return facts
 
     inputs = {
         "release": release.name,
-        "layout": [layout.slice.start, layout.slice.size, layout.root.size, layout.swap.size if layout.swap else 0],
+        **layout.inputs(),
         "epoch": epoch,
         "files": {path: hashlib.sha256(content).hexdigest() for path, content in files.items()},
-        "first": hashlib.sha256(first.read_bytes()).hexdigest(),
         "log": dragonfly.log(),
         "form": 4,
     }
@@ -123,7 +115,7 @@ def nodes(world: Recipe) -> Recipe:
         (need,) = kitchen.needs
         directory = kitchen.directory / "dev"
         directory.mkdir()
-        devices.make(_read(need.path / ROOT, "dev/MAKEDEV").decode(), directory, _runner(kitchen))
+        devices.make(disks.read(need.path / ROOT, "dev/MAKEDEV").decode(), directory, _runner(kitchen))
         log = devices.log(directory)
         (kitchen.directory / LOG).write_text(log, encoding="ascii")
         _remove(directory)
@@ -173,14 +165,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _names(tree: Path) -> Names:
-    return Names.parse(_read(tree, "etc/master.passwd").decode(), _read(tree, "etc/group").decode())
-
-
-def _read(tree: Path, name: str) -> bytes:
-    try:
-        return (tree / name).read_bytes()
-    except OSError as error:
-        raise BuildFailed(f"no part of the image has /{name}", component="image") from error
+    return Names.parse(disks.read(tree, "etc/master.passwd").decode(), disks.read(tree, "etc/group").decode())
 
 
 def _runner(kitchen: Kitchen, *readable: Path) -> ufs.Run:
@@ -194,11 +179,6 @@ def _runner(kitchen: Kitchen, *readable: Path) -> ufs.Run:
         return log.read_text(errors="replace").partition("\n")[2]
 
     return run
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remove(path: Path) -> None:

@@ -44,6 +44,15 @@ def test_hypervisor(ask: Ask, cell: Cell, fact: Fact) -> None:
     assert said == maker, f"the kernel takes the hypervisor for {said!r}"
 
 
+def test_firmware(ask: Ask, cell: Cell, fact: Fact) -> None:
+    """What started the guest is the firmware that its shape has."""
+    if cell.shape.firmware == "bios":
+        pytest.skip("the shape has the firmware that every release knows")
+    said = ask("firmware")
+    fact("firmware", said)
+    assert said == cell.shape.firmware, f"the guest was started by {said!r}"
+
+
 @pytest.mark.check(seconds=4 * SECONDS)
 @pytest.mark.parametrize("clock", ["wall", "steady"])
 def test_clock(clock: str, drifts: dict[str, Drift], fact: Fact) -> None:

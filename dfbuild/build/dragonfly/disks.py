@@ -1,0 +1,111 @@
+"""The disks that firmware starts DragonFly from, out of a root file system and the boot programs in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from dfbuild.build.dragonfly.data import Image
+from dfbuild.errors import BuildFailed
+from dfbuild.image import disk, efidisk, esp
+from dfbuild.image.disk import BootBlocks
+from dfbuild.image.templates import images
+from dfbuild.image.ufs import Run
+
+_FIRST = images("dragonfly") / "busmaster.S"
+
+
+class Disk(Protocol):
+    """A disk with a root of so many bytes. `readable` is what its programs read beside the step's own files."""
+
+    @property
+    def root_bytes(self) -> int: ...
+
+    @property
+    def readable(self) -> tuple[Path, ...]: ...
+
+    def inputs(self) -> dict[str, Any]:
+        """What the content key of an image has to hold of it."""
+        ...
+
+    def write(self, tree: Path, root: Path, target: Path, epoch: int, run: Run) -> None:
+        """Write the raw disk `target`: `tree` has the boot programs, `root` is the file system of `root_bytes`.
+
+        What it needs meanwhile lies beside `target`. Raises `BuildFailed`.
+        """
+        ...
+
+
+def plan(sizes: Image, firmware: str, root: int | None = None) -> Disk:
+    """The disk for `firmware`, a root of `root` MiB on it, or of what `sizes` says."""
+    return _KINDS[firmware](sizes, root or sizes.root)
+
+
+class Bios:
+    """A PC's: see `image.disk`."""
+
+    readable = (_FIRST.parent,)
+
+    def __init__(self, sizes: Image, root: int) -> None:
+        self._layout = disk.Layout.plan(root, sizes.swap)
+
+    @property
+    def root_bytes(self) -> int:
+        return self._layout.root_bytes
+
+    def inputs(self) -> dict[str, Any]:
+        one = self._layout
+        return {
+            "layout": [one.slice.start, one.slice.size, one.root.size, one.swap.size if one.swap else 0],
+            "first": hashlib.sha256(_FIRST.read_bytes()).hexdigest(),
+        }
+
+    def write(self, tree: Path, root: Path, target: Path, epoch: int, run: Run) -> None:
+        first = target.with_name("first")
+        disk.assemble(_FIRST, first, run)
+        blocks = BootBlocks(
+            first=first.read_bytes(),
+            mbr=read(tree, "boot/mbr"),
+            slice=read(tree, "boot/boot1") + read(tree, "boot/boot2"),
+        )
+        first.unlink()
+        disk.write(self._layout, blocks, root, target)
+
+
+class Efi:
+    """For UEFI firmware: see `image.efidisk`."""
+
+    readable: tuple[Path, ...] = ()
+
+    def __init__(self, sizes: Image, root: int) -> None:
+        self._layout = efidisk.Layout(root, sizes.swap)
+
+    @property
+    def root_bytes(self) -> int:
+        return self._layout.root_bytes
+
+    def inputs(self) -> dict[str, Any]:
+        return {"gpt": [self._layout.root, self._layout.swap, 1]}
+
+    def write(self, tree: Path, root: Path, target: Path, epoch: int, run: Run) -> None:
+        system = target.with_name("system")
+        esp.make(find(tree, "boot/boot1.efi"), system, start=self._layout.esp, epoch=epoch, run=run)
+        efidisk.write(self._layout, system, root, target)
+        system.unlink()
+
+
+_KINDS: Mapping[str, type[Bios] | type[Efi]] = {"bios": Bios, "uefi": Efi}
+
+
+def find(tree: Path, name: str) -> Path:
+    """A file of the image. Raises `BuildFailed` where it is missing."""
+    if not (tree / name).is_file():
+        raise BuildFailed(f"no part of the image has /{name}", component="image")
+    return tree / name
+
+
+def read(tree: Path, name: str) -> bytes:
+    """Its content; raises as `find` does."""
+    return find(tree, name).read_bytes()

@@ -1,0 +1,68 @@
+"""What UEFI firmware starts, and what that starts: boot1.efi and loader.efi, as a part of an image.
+
+The world has both. Here they are built once more, with what must be done to make them run (`[build.efi]`), and
+without building a world anew for it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from dfbuild.build.dragonfly import data, image, toolchain, within, worldkit
+from dfbuild.build.dragonfly.layout import KIT, SRC
+from dfbuild.build.recipe import Kitchen, Recipe
+from dfbuild.errors import BuildFailed
+from dfbuild.model import StepKind
+from dfbuild.releases import Release
+from dfbuild.sandbox import Mount
+from dfbuild.source import Tree
+
+_TARGETS = ("obj", "depend", "all")
+_LOG = "type=file uname=root gname=wheel mode=0555"
+
+
+def recipe(release: Release, tree: Tree, name: str, world: Recipe) -> Recipe:
+    """`root/` with the programs of `tree`, compiled by toolchain `name` with the libraries of `world`.
+
+    Raises `UsageError` where the release has none.
+    """
+    own = data.efi(release)
+    build = data.of(release)
+    build = build.model_copy(update={"edits": (*build.edits, *own.edits)})
+    parts = within.Parts(tree, build, (*build.sources, *own.sources))
+
+    def make(kitchen: Kitchen) -> Mapping[str, Any]:
+        laid, kit, *tools = kitchen.needs
+        objects, root = kitchen.directory / "obj", kitchen.directory / image.ROOT
+        sandbox = within.sandbox(
+            kitchen,
+            parts,
+            Mount(KIT, kit.path),
+            tools=(Mount(build.places.world, laid.path / image.ROOT), *toolchain.mounts(tools, build.places)),
+            ccver=name,
+        )
+        variables = {"DESTDIR": str(build.places.world), "LDFLAGS": own.link}
+        for directory in own.directories:
+            kitchen.say(directory)
+            within.make(kitchen, sandbox, directory, _TARGETS, variables=variables)
+        lines = []
+        for file, made in own.programs.items():
+            source = objects / SRC.relative_to("/") / made
+            if not source.is_file():
+                raise BuildFailed(f"the makefiles made no {made}", component=str(PurePath(made).parent))
+            target = root / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+            target.chmod(0o755)
+            lines.append(f"./{file} {_LOG}\n")
+        (kitchen.directory / image.LOG).write_text("".join(lines))
+        shutil.rmtree(objects)
+        shutil.rmtree(kitchen.directory / "edited", ignore_errors=True)
+        return {file: (root / file).stat().st_size for file in own.programs}
+
+    inputs = {**parts.inputs(), "own": own.model_dump(exclude={"edits"}), "form": 1}
+    needs = (world, worldkit.recipe(release, tree), toolchain.recipe(release, tree, name))
+    return Recipe(StepKind.WORLD, f"{world.name} EFI", inputs, make, needs=needs, minutes=15)
