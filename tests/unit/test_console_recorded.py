@@ -35,6 +35,7 @@ LOGS = {
     "dragonfly/1.2-i386-smp4-disk-login.log": ("kernel root shell", None),
     "dragonfly/1.2-i386-up-mountroot-prompt.log": ("kernel", ("BOOT_FAIL", "no root file system")),
     "dragonfly/5.9-x86_64-disk-boot.log": ("kernel root shell", None),
+    "dragonfly/5.9-x86_64-uefi-disk-boot.log": ("kernel root shell", None),
     "dragonfly/5.9-x86_64-disk-install.log": ("kernel root shell", None),
     "dragonfly/5.9-x86_64-panic-early-ddb.log": ("kernel", ("PANIC", "panic: zone: invalid zone")),
     "dragonfly/5.9-x86_64-smp2-multi-user.log": ("kernel root shell", None),

@@ -20,6 +20,7 @@ MASTER = releases.load("master")
 
 LOGS = {
     "5.9-x86_64-disk-boot.log": None,
+    "5.9-x86_64-uefi-disk-boot.log": None,
     "5.9-x86_64-smp2-multi-user.log": None,
     "5.9-x86_64-panic-early-ddb.log": "panic: zone: invalid zone",
 }
@@ -32,8 +33,9 @@ def test_recorded_consoles(log: str) -> None:
     assert (crash and crash.title) == LOGS[log]
 
 
-def test_a_boot_from_disk_is_followed() -> None:
-    data = (RECORDED / "5.9-x86_64-disk-boot.log").read_bytes()
+@pytest.mark.parametrize("log", ["5.9-x86_64-disk-boot.log", "5.9-x86_64-uefi-disk-boot.log"])
+def test_a_boot_from_disk_is_followed(log: str) -> None:
+    data = (RECORDED / log).read_bytes()
     boot = BootTracker(MASTER.console.stages, silence=60.0, power_on=0.0)
     for offset in range(0, len(data), 7):
         boot.feed(data[offset : offset + 7], offset, 1.0)
