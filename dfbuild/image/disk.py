@@ -103,11 +103,14 @@ def sectors(layout: Layout, blocks: BootBlocks) -> dict[int, bytes]:
 
 def write(layout: Layout, blocks: BootBlocks, root: Path, target: Path) -> None:
     """Write the disk with the file system in `root` to the sparse raw image `target`."""
-    if root.stat().st_size != layout.root_bytes:
-        raise BuildFailed(
-            f"the file system has {root.stat().st_size} bytes, not {layout.root_bytes}", component="disk"
-        )
+    require(root, layout.root_bytes)
     put(target, layout.bytes, {layout.root.offset * _SECTOR: root}, sectors(layout, blocks))
+
+
+def require(file: Path, size: int) -> None:
+    """Raise `BuildFailed` for a file system of another size than planned."""
+    if file.stat().st_size != size:
+        raise BuildFailed(f"the file system has {file.stat().st_size} bytes, not {size}", component="disk")
 
 
 def put(target: Path, size: int, files: Mapping[int, Path], sectors: Mapping[int, bytes]) -> None:

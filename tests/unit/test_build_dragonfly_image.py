@@ -15,7 +15,7 @@ from dfbuild.build.recipe import Artefact, Kitchen, Recipe
 from dfbuild.build.store import MANIFEST, ArtefactStore, build_all
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed
-from dfbuild.image import disklabel, efidisk, esp, identity, mbr
+from dfbuild.image import disklabel, disklabel64, efidisk, esp, identity, mbr
 from dfbuild.image.inodes import Inodes
 from dfbuild.image.manifest import Kind
 from dfbuild.model import Cell, Login, Shape, StepKind, Variant
@@ -103,7 +103,9 @@ def test_a_disk_of_parts(build: Build, tmp_path: Path) -> None:
 
 def test_a_disk_without_device_nodes_that_tells_the_kernel(tmp_path: Path) -> None:
     """As of the 64-bit line: devfs(5), and a variable for the loader."""
-    world = part("world", {name: text for name, text in WORLD.items() if not name.startswith("dev/")}, WORLD_LOG)
+    blocks = {"boot/boot1_64": BOOT1, "boot/boot2_64": BOOT2}
+    files = {**{name: text for name, text in WORLD.items() if not name.startswith("dev/")}, **blocks}
+    world = part("world", files, WORLD_LOG)
     workspace = Workspace(tmp_path)
     keys = identity.ensure(workspace, "dragonfly", identity.Kind.RSA)
     recipe = image.recipe(releases.load("master"), "nx2", [world], keys, tunables={"machdep.pmap_nx_enable": "2"})
@@ -111,7 +113,7 @@ def test_a_disk_without_device_nodes_that_tells_the_kernel(tmp_path: Path) -> No
     raw = tmp_path / "disk.raw"
     subprocess.run(["qemu-img", "convert", "-O", "raw", made.path / image.DISK, raw], check=True)
     (only,) = mbr.parse(raw.read_bytes()[:512])
-    with Inodes(raw, only.start * 512) as inodes:
+    with Inodes(raw, only.start * 512 + disklabel64.RESERVED) as inodes:
         files = {name: inodes.content(found) for name, found in inodes.walk().items() if found.kind is Kind.FILE}
     assert b'machdep.pmap_nx_enable="2"\n' in files["boot/loader.conf"]
     assert b"/dev/vbd0s1a\t/\tufs" in files["etc/fstab"]
@@ -138,14 +140,14 @@ def test_a_disk_for_uefi_firmware(tmp_path: Path) -> None:
     assert [path.name for path in made.path.iterdir() if path.name != MANIFEST] == [image.DISK]
     raw, system = tmp_path / "disk.raw", tmp_path / "system"
     subprocess.run(["qemu-img", "convert", "-O", "raw", made.path / image.DISK, raw], check=True)
-    layout = efidisk.Layout(32, 8)
+    layout = efidisk.Layout.plan(32, 8)
     data = raw.read_bytes()
     system.write_bytes(data[layout.esp * 512 :][: esp.SIZE])
     copied = subprocess.run(
         ["mcopy", "-i", system, f"::/{esp.PROGRAM}", "-"], check=True, capture_output=True, timeout=60
     )
     assert copied.stdout == program
-    with Inodes(raw, layout.root_at) as inodes:
+    with Inodes(raw, layout.slice.root_at) as inodes:
         found = {name: inodes.content(one) for name, one in inodes.walk().items() if one.kind is Kind.FILE}
     assert found["boot/loader.efi"] == b"loader"
     assert b"/dev/vbd0s1a\t/\tufs" in found["etc/fstab"] and b"/dev/vbd0s1b\tnone\tswap" in found["etc/fstab"]

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfbuild.errors import BuildFailed
-from dfbuild.image import disklabel64, efidisk, esp, gpt, mbr
+from dfbuild.image import disk64, disklabel64, efidisk, esp, gpt, mbr
 from dfbuild.image.disklabel64 import BadLabel, Label, Partition
 from dfbuild.image.gpt import BadTable, Entry
 
@@ -194,13 +194,49 @@ def test_a_name_that_is_too_long() -> None:
 
 @given(root=st.integers(8, 1900), swap=st.integers(0, 4096))
 def test_everything_has_its_place(root: int, swap: int) -> None:
-    layout = efidisk.Layout(root, swap)
-    assert layout.root_at % MIB == layout.size % MIB == 0
-    assert layout.slice == layout.esp + esp.SIZE // 512
-    assert layout.root_at + layout.root_bytes + swap * MIB < layout.slice * 512 + layout.slice_bytes
-    written = layout.sectors("content")
-    assert written[layout.slice + 1][:4] == struct.pack("<I", disklabel64.MAGIC), "at byte 512 of the slice"
-    assert layout.sectors("content") == written != layout.sectors("other")
+    layout = efidisk.Layout.plan(root, swap)
+    slice = layout.slice
+    assert slice.root_at % MIB == layout.sectors * 512 % MIB == 0
+    assert slice.start == layout.esp + esp.SIZE // 512
+    assert slice.root_at + slice.root_bytes + swap * MIB < slice.end * 512
+    written = layout.pieces("content")
+    assert written[slice.start + 1][:4] == struct.pack("<I", disklabel64.MAGIC), "at byte 512 of the slice"
+    assert layout.pieces("content") == written != layout.pieces("other")
+
+
+BLOCKS = disk64.BootBlocks(b"first", b"\xfc", b"\xeb".ljust(510, b"1") + b"\x55\xaa", b"2" * 14848)
+
+
+@given(root=st.integers(8, 1900), swap=st.integers(0, 4096))
+def test_everything_has_its_place_for_a_bios(root: int, swap: int) -> None:
+    slice = disk64.plan(root, swap)
+    assert slice.end % mbr.BIOS.cylinder == 0, "the kernel guesses the geometry from it"
+    assert slice.root_at % MIB == 0 and slice.root_at + slice.root_bytes + swap * MIB < slice.end * 512
+    written = disk64.sectors(slice, BLOCKS, "content")
+    for at in (0, 1):
+        assert mbr.parse(written[at]) == (mbr.Slice(slice.start, slice.sectors, active=True),)
+    assert written[slice.start] == BLOCKS.boot1
+    assert written[slice.start + 1][:4] == struct.pack("<I", disklabel64.MAGIC)
+    assert written[slice.start + 8] == BLOCKS.boot2, (
+        "boot1_64 adds 7 to the second sector (sys/boot/pc32/boot2/boot1.S)"
+    )
+    taken = sorted((at, at + -(-len(data) // 512)) for at, data in written.items())
+    assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(taken))
+    assert taken[-1][1] * 512 <= slice.root_at
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"boot1": bytes(512)}, "boot1_64 is no boot sector"),
+        ({"boot1": BLOCKS.boot1 + b"x"}, "boot1_64 is no boot sector"),
+        ({"boot2": bytes(32769)}, "32769 bytes, 32768 fit"),
+        ({"mbr": b"\x90" * 512}, "boot code"),
+    ],
+)
+def test_boot_blocks_that_do_not_fit(change: dict[str, bytes], message: str) -> None:
+    with pytest.raises(BuildFailed, match=message):
+        disk64.sectors(disk64.plan(8, 0), replace(BLOCKS, **change), "content")
 
 
 def system(directory: Path, program: bytes = b"MZ" * 3000) -> Path:
@@ -225,25 +261,26 @@ def test_a_file_system_with_one_program(tmp_path: Path) -> None:
 
 
 def test_others_read_the_disk(tmp_path: Path) -> None:
-    layout = efidisk.Layout(8, 4)
+    layout = efidisk.Layout.plan(8, 4)
+    size, slice = layout.sectors, layout.slice
     root, raw = tmp_path / "root", tmp_path / "disk.raw"
-    root.write_bytes(b"root".ljust(layout.root_bytes, b"."))
+    root.write_bytes(b"root".ljust(slice.root_bytes, b"."))
     made = system(tmp_path)
     efidisk.write(layout, made, root, raw)
     assert "No errors detected" in run(["sfdisk", "--verify", raw])
     table = json.loads(run(["sfdisk", "--json", raw]))["partitiontable"]
-    assert (table["label"], table["firstlba"], table["lastlba"]) == ("gpt", 34, layout.size // 512 - 34)
+    assert (table["label"], table["firstlba"], table["lastlba"]) == ("gpt", 34, size - 34)
     assert [(one["start"], one["size"], one["type"], one["name"]) for one in table["partitions"]] == [
         (2048, 262144, str(gpt.EFI_SYSTEM).upper(), "EFI"),
-        (264192, layout.slice_bytes // 512, str(efidisk.LABEL64).upper(), "DragonFly"),
+        (264192, slice.sectors, str(efidisk.LABEL64).upper(), "DragonFly"),
     ]
     data = raw.read_bytes()
-    assert data[layout.root_at : layout.root_at + layout.root_bytes] == root.read_bytes()
+    assert data[slice.root_at : slice.root_at + slice.root_bytes] == root.read_bytes()
     assert data[2048 * 512 :][: esp.SIZE] == made.read_bytes()
     again = tmp_path / "again.raw"
     efidisk.write(layout, made, root, again)
     assert again.read_bytes() == data
-    root.write_bytes(b"toor".ljust(layout.root_bytes, b"."))
+    root.write_bytes(b"toor".ljust(slice.root_bytes, b"."))
     efidisk.write(layout, made, root, tmp_path / "other.raw")
     other = json.loads(run(["sfdisk", "--json", tmp_path / "other.raw"]))["partitiontable"]
     assert {other["id"], *(one["uuid"] for one in other["partitions"])}.isdisjoint(
@@ -255,6 +292,6 @@ def test_file_systems_of_another_size(tmp_path: Path) -> None:
     made, root = system(tmp_path), tmp_path / "root"
     root.write_bytes(bytes(8 * MIB))
     with pytest.raises(BuildFailed, match="8388608 bytes, not 9437184"):
-        efidisk.write(efidisk.Layout(9), made, root, tmp_path / "disk.raw")
+        efidisk.write(efidisk.Layout.plan(9, 0), made, root, tmp_path / "disk.raw")
     with pytest.raises(BuildFailed, match=f"8388608 bytes, not {esp.SIZE}"):
-        efidisk.write(efidisk.Layout(8), root, root, tmp_path / "disk.raw")
+        efidisk.write(efidisk.Layout.plan(8, 0), root, root, tmp_path / "disk.raw")

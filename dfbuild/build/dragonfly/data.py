@@ -185,6 +185,8 @@ class Image(Strict):
     swap: int = Field(default=128, ge=0)
     epoch: int = Field(default=1, gt=0)
     """Seconds since 1970, the date of all files. Not 0: make(1) takes what has that for what is not there."""
+    label: Literal[32, 64] = 32
+    """Which disk label a disk for a BIOS has."""
     disks: dict[str, Name] = Field(default_factory=dict)
     """Disk model of a shape ▸ the guest's name for its first disk."""
     management: tuple[Name, ...] = ("em0",)

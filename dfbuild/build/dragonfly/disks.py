@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from dfbuild.build.dragonfly.data import Image
 from dfbuild.errors import BuildFailed
-from dfbuild.image import disk, efidisk, esp
-from dfbuild.image.disk import BootBlocks
+from dfbuild.image import disk, disk64, efidisk, esp
 from dfbuild.image.templates import images
 from dfbuild.image.ufs import Run
 
@@ -40,16 +39,17 @@ class Disk(Protocol):
 
 def plan(sizes: Image, firmware: str, root: int | None = None) -> Disk:
     """The disk for `firmware`, a root of `root` MiB on it, or of what `sizes` says."""
-    return _KINDS[firmware](sizes, root or sizes.root)
+    kind = Efi if firmware == "uefi" else Bios64 if sizes.label == 64 else Bios
+    return kind(root or sizes.root, sizes.swap)
 
 
 class Bios:
-    """A PC's: see `image.disk`."""
+    """A PC's, with a 32-bit label: see `image.disk`."""
 
     readable = (_FIRST.parent,)
 
-    def __init__(self, sizes: Image, root: int) -> None:
-        self._layout = disk.Layout.plan(root, sizes.swap)
+    def __init__(self, root: int, swap: int) -> None:
+        self._layout = disk.Layout.plan(root, swap)
 
     @property
     def root_bytes(self) -> int:
@@ -63,15 +63,40 @@ class Bios:
         }
 
     def write(self, tree: Path, root: Path, target: Path, epoch: int, run: Run) -> None:
-        first = target.with_name("first")
-        disk.assemble(_FIRST, first, run)
-        blocks = BootBlocks(
-            first=first.read_bytes(),
+        blocks = disk.BootBlocks(
+            first=_first(target, run),
             mbr=read(tree, "boot/mbr"),
             slice=read(tree, "boot/boot1") + read(tree, "boot/boot2"),
         )
-        first.unlink()
         disk.write(self._layout, blocks, root, target)
+
+
+class Bios64:
+    """A PC's, with a 64-bit label: see `image.disk64`."""
+
+    readable = (_FIRST.parent,)
+
+    def __init__(self, root: int, swap: int) -> None:
+        self._layout = disk64.plan(root, swap)
+
+    @property
+    def root_bytes(self) -> int:
+        return self._layout.root_bytes
+
+    def inputs(self) -> dict[str, Any]:
+        return {
+            "label64": dataclasses.astuple(self._layout),
+            "first": hashlib.sha256(_FIRST.read_bytes()).hexdigest(),
+        }
+
+    def write(self, tree: Path, root: Path, target: Path, epoch: int, run: Run) -> None:
+        blocks = disk64.BootBlocks(
+            first=_first(target, run),
+            mbr=read(tree, "boot/mbr"),
+            boot1=read(tree, "boot/boot1_64"),
+            boot2=read(tree, "boot/boot2_64"),
+        )
+        disk64.write(self._layout, blocks, root, target)
 
 
 class Efi:
@@ -79,15 +104,15 @@ class Efi:
 
     readable: tuple[Path, ...] = ()
 
-    def __init__(self, sizes: Image, root: int) -> None:
-        self._layout = efidisk.Layout(root, sizes.swap)
+    def __init__(self, root: int, swap: int) -> None:
+        self._layout = efidisk.Layout.plan(root, swap)
 
     @property
     def root_bytes(self) -> int:
-        return self._layout.root_bytes
+        return self._layout.slice.root_bytes
 
     def inputs(self) -> dict[str, Any]:
-        return {"gpt": [self._layout.root, self._layout.swap, 1]}
+        return {"gpt": dataclasses.astuple(self._layout)}
 
     def write(self, tree: Path, root: Path, target: Path, epoch: int, run: Run) -> None:
         system = target.with_name("system")
@@ -96,7 +121,13 @@ class Efi:
         system.unlink()
 
 
-_KINDS: Mapping[str, type[Bios] | type[Efi]] = {"bios": Bios, "uefi": Efi}
+def _first(target: Path, run: Run) -> bytes:
+    """The code of sector 0, assembled beside `target`."""
+    first = target.with_name("first")
+    disk.assemble(_FIRST, first, run)
+    code = first.read_bytes()
+    first.unlink()
+    return code
 
 
 def find(tree: Path, name: str) -> Path:
