@@ -27,8 +27,9 @@ MIB = 1 << 20
 
 
 def run(argv: Sequence[str | Path], environment: Mapping[str, str] = {}) -> str:
-    done = subprocess.run(argv, env={**os.environ, **environment}, check=True, capture_output=True, text=True)
-    return done.stdout
+    # The administrator's programs are not on everybody's path.
+    names = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", **environment}
+    return subprocess.run(argv, env=names, check=True, capture_output=True, text=True).stdout
 
 
 # ── the table ───────────────────────────────────────────────────────────────────────────────────────────────────
