@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from dfbuild import releases
-from dfbuild.build.dragonfly import ccache, coverage, data, evidence, install, part, world
+from dfbuild.build.dragonfly import ccache, coverage, data, evidence, install, part, programs, world
 from dfbuild.build.dragonfly.components import Site
 from dfbuild.build.dragonfly.layout import Places
 from dfbuild.build.recipe import Artefact, Kitchen
@@ -190,3 +190,13 @@ def test_a_cache_before_the_compilers(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found is not None
     assert (found / "cc").readlink() == program
     assert [place for place, mount in places.items() if mount.writable] == ["/ccache/store"]
+
+
+def test_libraries_are_found_where_the_sandbox_has_the_world(tmp_path: Path) -> None:
+    (tmp_path / "usr/lib").mkdir(parents=True)
+    for name, to in {"libc.so": "/lib/libc.so.8", "libm.so": "libm.so.4"}.items():
+        (tmp_path / "usr/lib" / name).symlink_to(to)
+    (tmp_path / "usr/lib/libz.so").write_text("no link")
+    programs.libraries(tmp_path, PurePosixPath("/usr/obj/world"), tmp_path / "found")
+    found = {path.name: str(path.readlink()) for path in (tmp_path / "found").iterdir()}
+    assert found == {"libc.so": "/usr/obj/world/lib/libc.so.8"}

@@ -44,6 +44,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection, worl
             directory.mkdir(parents=True)
         for file, text in sources.items():
             (objects / file).write_bytes(text)
+        libraries(made.path / image.ROOT, places.world, objects / "libraries")
         sandbox = Sandbox(
             mounts=(
                 Mount(OBJ, objects, writable=True),
@@ -58,7 +59,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection, worl
         for program in names:
             compile_line = ["cc", *flags, "-c", f"{program}.c", "-o", f"{program}.o"]
             step.run(kitchen, sandbox, compile_line, program)
-            step.run(kitchen, sandbox, ["cc", f"{program}.o", "-o", program], program)
+            step.run(kitchen, sandbox, ["cc", f"{program}.o", "-L", "libraries", "-o", program], program)
         files = [*(objects / f"{program}.o" for program in names), *(objects / program for program in names)]
         facts = proof.prove(files, release.toolchains[name], protection, release.elf_machine)
         for program in names:
@@ -80,6 +81,17 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection, worl
     }
     needs = (world, toolchain.recipe(release, tree, name))
     return Recipe(StepKind.WORLD, f"{world.name} programs", inputs, make, needs=needs, minutes=10)
+
+
+def libraries(world: Path, inside: PurePath, target: Path) -> None:
+    """What the linker asks for by the name without a version, where its link would lead to this host's libraries.
+
+    `inside` is where the sandbox has the `world`.
+    """
+    target.mkdir()
+    for link in (world / "usr/lib").glob("*.so"):
+        if link.is_symlink() and (library := link.readlink()).is_absolute():
+            (target / link.name).symlink_to(inside / library.relative_to("/"))
 
 
 def _path(places: Places) -> str:
