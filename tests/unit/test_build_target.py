@@ -131,6 +131,16 @@ def test_media_follow_the_shapes_console_and_the_kernels_words(tmp_path: Path) -
         assert media.login.host_key.startswith("ssh-ed25519 AAAA")
 
 
+@pytest.mark.parametrize(
+    ("change", "kernel"),
+    [({}, "vmlinux"), ({"firmware": "uefi"}, "vmlinuz"), ({"hypervisor": "xen-hvm"}, "vmlinuz")],
+)
+def test_who_starts_the_kernel_decides_its_form(change: dict[str, str], kernel: str, tmp_path: Path) -> None:
+    cell = dataclasses.replace(CELL, shape=dataclasses.replace(CELL.shape, **change))  # type: ignore[arg-type]
+    image = Artefact(StepKind.IMAGE, "x", "key", tmp_path / "image")
+    assert Target().media(REFERENCE, cell, image, Workspace(tmp_path)).kernel == image.path / kernel
+
+
 SOURCES = {
     "one.c": b'#include "common.h"\nint main(void) { return report(__FILE__); }\n',
     "common.h": b"#include <stdio.h>\nstatic int report(const char *w) { char b[9]; return sprintf(b, w) > 9; }\n",

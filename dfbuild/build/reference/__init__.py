@@ -64,6 +64,7 @@ class Target:
         build = data.of(release)
         keys = identity.ensure(workspace, _NAME)
         hvm = cell.shape.hypervisor == "xen-hvm"
+        uefi = cell.shape.firmware == "uefi"
         root = build.disks[cell.shape.disk]
         if hvm:  # the first disk is the one that it boots from
             root = f"{root.removesuffix('a')}b"
@@ -75,8 +76,8 @@ class Target:
         ]
         return Media(
             disks=(Disk(image.path / image_files.DISK),),
-            # A bzImage is what a boot sector can start.
-            kernel=image.path / (image_files.BZIMAGE if hvm else image_files.KERNEL),
+            # A bzImage is what a boot sector can start, and UEFI firmware.
+            kernel=image.path / (image_files.BZIMAGE if hvm or uefi else image_files.KERNEL),
             initrd=image.path / image_files.INITRD,
             append=" ".join(word for word in append if word),
             login=Login(user="root", password=None, key=keys.client_key, host_key=keys.host_public),
