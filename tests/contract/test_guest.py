@@ -1,7 +1,7 @@
 """What every `Guest` must do, on the real hypervisor with a boot sector for an operating system.
 
 Another implementation joins by a line in `IMPLEMENTATIONS`. A Xen guest takes half a minute to its boot sector:
-here it does all that needs no start, and in `tests/boot/test_guest_xen.py` the rest, at one boot.
+here it does all that needs no start, and in `tests/boot/test_xen_guests.py` the rest, with a Linux in them.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from dfbuild.model import StepKind
 from dfbuild.sandbox import Sandbox
 
 TAP = "tap"
-_COMPILE = ("gcc-12", "-O2", "-static", "-o", TAP, "tap.c")
+_COMPILE = ("gcc-12", "-O2", "-static", "-s", "-o", TAP, "tap.c")
 _PACKAGES = ("gcc-12", "libc6-dev")
 
 

@@ -18,7 +18,7 @@ _URL = re.compile(
     r"ssh://(?:[A-Za-z0-9_][^@:/\s]*@)?(?:[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
 )
 _SSH = (
-    "ssh", "-T", "-a", "-x", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=30",
+    "ssh", "-T", "-a", "-x", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=60",
     "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8", "-o", "PermitLocalCommand=no",
     "-o", "RemoteCommand=none", "-o", "ControlPersist=no", "-o", "ClearAllForwardings=yes",
 )  # fmt: skip
