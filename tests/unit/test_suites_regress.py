@@ -67,13 +67,13 @@ def test_every_entry_has_a_name_of_its_own(entries: list[Entry]) -> None:
 
 
 def wrote(**how: Any) -> bytes:
-    told = {"name": "io/a/a", "type": "userland", "result": {"exit_value": 0, "signal": 0, **how}}
-    return plistlib.dumps([told])
+    return plistlib.dumps([{"name": "io/a/a", "type": "userland", "result": how}])
 
 
 def test_results() -> None:
     assert result(wrote(result=5, build_buf="cc a.c\n", stdout_buf="fine\n")).code is Code.PASS
-    told = result(wrote(result=2, signal=11, build_buf="cc a.c\n", stderr_buf="oops\n"))
+    assert result(wrote(result=5, exit_value=0)).signal == 0, "one that is only built has none"
+    told = result(wrote(result=2, exit_value=0, signal=11, build_buf="cc a.c\n", stderr_buf="oops\n"))
     assert (told.code, told.signal, told.said) == (Code.SIGNALLED, 11, "cc a.c\noops\n")
 
 

@@ -100,6 +100,6 @@ def result(plist: bytes) -> Result:
         (told,) = plistlib.loads(plist)
         how = told["result"]
         said = "".join(how.get(name, "") for name in ("build_buf", "stdout_buf", "stderr_buf", "sys_buf"))
-        return Result(Code(how["result"]), how["exit_value"], how["signal"], said)
+        return Result(Code(how["result"]), how.get("exit_value", 0), how.get("signal", 0), said)
     except (ExpatError, plistlib.InvalidFileException, ValueError, TypeError, KeyError) as error:
         raise ProbeError(f"dfregress wrote no result: {plist[-200:]!r}") from error
