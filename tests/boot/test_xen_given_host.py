@@ -23,7 +23,6 @@ from dfbuild.errors import GuestCrashed
 from dfbuild.guest import create
 from dfbuild.guest.accel import Accel
 from dfbuild.guest.protocol import GuestSpec
-from dfbuild.guest.xen.dom0 import CONTEXTS
 from dfbuild.guest.xen.examine import examine
 from dfbuild.matrix import xen
 from dfbuild.model import Cell, GivenXenHost, Variant
@@ -92,7 +91,6 @@ def test_a_guest_on_it_is_reached_every_way_and_its_crash_is_told(
     build_all(recipe, ArtefactStore(workspace), minutes(2), print)
     media = xen.media(target(RELEASE), RELEASE, wanted, reference_image, workspace, given)
     guest = create(GuestSpec(wanted.id, shape, media, runtime_directory("t")), Accel("tcg"))
-    directory = guest.spec.directory
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as wire:
             wire.bind(str(guest.wire_ends().peer))
@@ -107,9 +105,7 @@ def test_a_guest_on_it_is_reached_every_way_and_its_crash_is_told(
                     ssh.run("echo c > /proc/sysrq-trigger", minutes(2))
                 assert caught.value.report.title.startswith("panic: ")
                 ssh.close()
-        contexts = (directory / CONTEXTS).read_text()
-        assert "reason code 3" in contexts and "CPU#0" in contexts and "Call Trace:" in contexts
     finally:
         guest.stop(minutes(1))
-        shutil.rmtree(directory)
+        shutil.rmtree(guest.spec.directory)
     assert left(known) == ""
