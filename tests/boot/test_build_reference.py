@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import socket
@@ -92,8 +93,8 @@ class Terminal:
 Boot = Callable[..., Terminal]
 
 
-@pytest.fixture(scope="module")
-def boot(workspace: Workspace, reference_image: Artefact, reference_cell: Cell) -> Iterator[Boot]:
+@contextlib.contextmanager
+def starting(workspace: Workspace, reference_image: Artefact, reference_cell: Cell) -> Iterator[Boot]:
     """Starts guests: `fault` is a word of images/reference/faults.h, further words change the shape."""
     started: list[Guest] = []
 
@@ -113,12 +114,20 @@ def boot(workspace: Workspace, reference_image: Artefact, reference_cell: Cell) 
         shutil.rmtree(guest.spec.directory)
 
 
+@pytest.fixture
+def boot(workspace: Workspace, reference_image: Artefact, reference_cell: Cell) -> Iterator[Boot]:
+    """They end with the test: one that panicked turns its CPU to the end."""
+    with starting(workspace, reference_image, reference_cell) as start:
+        yield start
+
+
 @pytest.fixture(scope="module")
-def healthy(boot: Boot) -> Terminal:
-    terminal = boot(sockets=2)
-    assert b"Linux version" in terminal.until(b"\n")
-    terminal.log_in()
-    return terminal
+def healthy(workspace: Workspace, reference_image: Artefact, reference_cell: Cell) -> Iterator[Terminal]:
+    with starting(workspace, reference_image, reference_cell) as start:
+        terminal = start(sockets=2)
+        assert b"Linux version" in terminal.until(b"\n")
+        terminal.log_in()
+        yield terminal
 
 
 def test_it_is_a_system_of_its_own(healthy: Terminal) -> None:
