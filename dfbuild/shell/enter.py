@@ -62,7 +62,7 @@ def _start_loader(console: Console, data: SerialData, login: Login, deadline: De
             seen = None
         if seen is Seen.READY:
             return
-        logins += seen is Seen.LOGIN
+        logins += seen is Seen.LOGIN and prompts.asks(text)
         if logins > _MOST_LOGINS:
             raise LoginRefused(f"the guest does not let {login.user!r} in on its console")
         console.send(_reaction(seen, login) or _FREE[pokes % len(_FREE)], deadline)

@@ -50,3 +50,7 @@ class Prompts:
             for match in pattern.finditer(text)
         ]
         return max(ends)[2] if ends else None
+
+    def asks(self, text: bytes) -> bool:
+        """Whether the last line of `text` is a login prompt. One with more behind it may be anything's words."""
+        return dict(self.patterns)[Seen.LOGIN].search(text.rpartition(b"\n")[2]) is not None

@@ -52,6 +52,20 @@ def test_the_last_prompt_is_what_the_console_waits_for(text: bytes, seen: Seen |
 def test_the_loader_fits_old_terminals_and_no_prompt_is_seen_in_its_echo() -> None:
     assert len(LOADER) < 250
     assert Prompts.of(SerialShell()).last(LOADER.encode()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        (b"\r\nreference login: ", True),
+        (b"panic: not really # $ > login: \r\n", False),
+        (b"login: \r\n[    1.0] eth0: up\r\n", False),
+        (b"[    1.0] eth0: up\r\nlogin: ", True),
+        (b"", False),
+    ],
+)
+def test_only_a_prompt_that_waits_counts_as_a_refusal(text: bytes, asks: bool) -> None:
+    assert Prompts.of(SerialShell()).asks(text) is asks
     # csh expands `!` even between quotes, and ends a quotation at the end of the line.
     assert "!" not in LOADER
     assert LOADER.count("'") == 2
