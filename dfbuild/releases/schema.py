@@ -132,6 +132,10 @@ class Console(Strict):
     xen_factor: Annotated[float, Field(ge=1)] = 3.0
     """And by how much again for a guest of Xen, whose hypervisor is emulated with it."""
 
+    def slower(self, accel: str) -> float:
+        """How many times slower a guest with the accelerator `accel` is than what times are written for."""
+        return self.emulation_factor if accel == "tcg" else 1.0
+
 
 class SerialShell(Strict):
     """How to get a shell on the console. Patterns are regular expressions over bytes."""

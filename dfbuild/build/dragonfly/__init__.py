@@ -46,7 +46,8 @@ class Target:
         protection = release.stack_protectors[variant.stack_protector].of_world
         keys = _keys(workspace)
         name = variant.id.removeprefix(f"{release.name}/")
-        compiler = data.of(release).userland(variant.toolchain)
+        build = data.of(release)
+        compiler = build.userland(variant.toolchain)
         which = world.label(compiler, protection)
         if which not in self._worlds:
             self._worlds[which] = world.recipe(release, self._plain, compiler, protection)
@@ -62,8 +63,8 @@ class Target:
         if firmware == "uefi":
             parts.append(efi.recipe(release, self._plain, compiler, userland))
         parts.append(programs.recipe(release, self._plain, compiler, protection, userland))
-        if tests := data.of(release).tests:
-            parts.append(native.tests(tree, tests))
+        if build.tests:
+            parts.append(native.tests(tree, build.tests))
         tunables = release.kernels[variant.kernel].tunables
         return image.recipe(release, name, parts, keys, disk_model=disk, firmware=firmware, tunables=tunables)
 

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from dfbuild.errors import DfbuildError
-from dfbuild.releases import Release
-from dfbuild.session.protocol import Session
 from dfbuild.suites.attached import Attached
 from dfbuild.suites.probe import succeeded
 from dfbuild.suites.regress import runlist
@@ -25,7 +23,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     attached = metafunc.config.pluginmanager.get_plugin("dfbuild-attached")
     found = []
     if isinstance(attached, Attached) and Path(__file__).parent.name in attached.release.suites:
-        limits = slower(attached.release, attached.session)
+        limits = attached.release.console.slower(attached.session.manifest.accel)
         for name, entry in _entries(attached).items():
             group, _, rest = name.partition("-")
             mark = pytest.mark.check(group, seconds=_BUILD_SECONDS + entry.timeout * limits)
@@ -40,8 +38,3 @@ def _entries(attached: Attached) -> dict[str, runlist.Entry]:
         return dict(runlist.names(runlist.parse(succeeded(answer))))
     except DfbuildError as error:
         raise pytest.UsageError(f"the guest's test cases: {error}") from error
-
-
-def slower(release: Release, session: Session) -> float:
-    """How many times slower than a machine of its own the guest is, as its release's deadlines have it."""
-    return release.console.emulation_factor if session.manifest.accel == "tcg" else 1.0

@@ -11,7 +11,6 @@ from dfbuild.session.protocol import Session
 from dfbuild.shell.protocol import Shell
 from dfbuild.suites.probe import succeeded
 from dfbuild.suites.regress import runlist
-from dfbuild.suites.regress.conftest import slower
 
 _TAIL = 1000
 
@@ -26,7 +25,7 @@ def test_testcase(
     fact: Callable[[str, object], None],
 ) -> None:
     """It ends as RESULT_PASS, within the time that its line gives it on a machine that is as fast as it thinks."""
-    line = testcase.line(slower(release, guest) * guest.manifest.patience)
+    line = testcase.line(release.console.slower(guest.manifest.accel) * guest.manifest.patience)
     (tmp_path / "runlist").write_text(f"{line}\n")
     place = release.shell.serial.directory
     files = {name: f"{place}/dfbuild.{name}" for name in ("runlist", "results")}
