@@ -40,12 +40,15 @@ class Finding:
     cure: str = ""
 
 
+def _which(name: str) -> str | None:
+    """Where the program is, in directories too that the sandbox has on its PATH and a user often has not."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_ADMINISTRATORS}")
+
+
 def programs(host: Mapping[str, Any]) -> Iterator[Finding]:
     """Programs and files of the host's packages."""
-    # The sandbox has the administrator's directories on its PATH; a user's own often has not.
-    path = f"{os.environ.get('PATH', '')}:{_ADMINISTRATORS}"
     for program in host["programs"]:
-        where = shutil.which(program["name"], path=path)
+        where = _which(program["name"])
         yield Finding(
             program["name"],
             where is not None,
@@ -102,7 +105,7 @@ def local_xen() -> Finding:
     from dfbuild.guest.xen.examine import examine
     from dfbuild.guest.xen.reach import LOCAL
 
-    if shutil.which("xl", path=f"{os.environ.get('PATH', '')}:{_ADMINISTRATORS}") is None:
+    if _which("xl") is None:
         return Finding("local Xen", True, "none: guests of Xen run on hosts that are made for them", ("xen-local",))
     try:
         examine(GivenXenHost(LOCAL), (), Deadline.after(_PATIENCE))

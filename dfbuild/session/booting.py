@@ -50,7 +50,7 @@ def boot(
     power_on = time.monotonic()
     console = None
     try:
-        factor = _patience(cell.shape, release) * (release.console.slower(guest.accel))
+        factor = _patience(cell.shape, release) * release.console.slower(guest.accel)
         tracker = BootTracker(stages, silence=release.console.silence, power_on=power_on, factor=factor)
         console = ConsoleReader(stream, directory / CONSOLE_LOG, monitor, power_on=power_on, tracker=tracker)
         console.start()
