@@ -35,6 +35,8 @@ _AFTERMATH = 0.5
 """Seconds that the console may take to say why the connection broke."""
 _GOODBYE = 2.0
 """Seconds beyond the deadline that it may take to end a command that did not end."""
+_WORD = 60.0
+"""Seconds that a server may take to say that a command has ended, on a host that emulates an emulated one."""
 
 
 class SshShell:
@@ -142,6 +144,8 @@ class SshShell:
                     self._reap(marks.pid)
                 raise
             finally:
+                if channel.closed:  # The server's last word has come.
+                    self._ending.clear()
                 # Closing says goodbye to the guest, and a dead one's socket may take no word more.
                 with interruptible(self._transport, Deadline.after(_GOODBYE)):
                     channel.close()
@@ -171,8 +175,11 @@ class SshShell:
             channel = self._ending.pop()
             # The library raises this event when we close, too; only the one behind that tells of the server.
             channel.status_event.clear()
-            if channel.exit_status == -1 and self._transport.is_active():
-                channel.status_event.wait(deadline.sooner(_GOODBYE).remaining())
+            word = deadline.sooner(_WORD)
+            while channel.exit_status == -1 and self._transport.is_active() and not word.expired:
+                if channel.status_event.wait(min(_SLICE, word.remaining())):
+                    break
+            deadline.check("an SSH channel")
 
     def _read(self, channel: Channel, marks: Marks, sink: Callable[[bytes], object], deadline: Deadline) -> None:
         """Until the command's mark, or the channel's end."""
