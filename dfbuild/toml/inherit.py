@@ -15,9 +15,10 @@ def inherit(own: Document, base: Document, without: Sequence[str], place: Place)
     """What `own` says, over what `base` says without the things that `without` names.
 
     Tables are merged, lists of tables are joined, `base`'s first, and any other value of `own` stands for `base`'s.
-    A name is a dotted TOML key; an entry in a list of tables is named by the value of its first key:
-    `expect."security/nx-*"`, which is every one that has it. Problems are told where the thing in question is
-    written. Raises `InvalidFile` for names of nothing; `place` is where `own` has them.
+    A name is a dotted TOML key; an entry in a list of tables is named by the value of its first key,
+    `expect."security/nx-*"`, which is every one that has it, and one in any other list by itself. Problems are
+    told where the thing in question is written. Raises `InvalidFile` for names of nothing; `place` is where `own`
+    has them.
     """
     dropped: set[Place] = set()
     problems = []
@@ -59,10 +60,15 @@ def _named(value: Any, place: Place, keys: Sequence[str]) -> Iterator[Place]:
     elif isinstance(value, dict):
         if keys[0] in value:
             yield from _named(value[keys[0]], (*place, keys[0]), keys[1:])
-    elif _tables(value):
+    elif isinstance(value, list):
         for index, entry in enumerate(value):
-            if keys[0] == next(iter(entry.values()), None):
+            if keys[0] == _name(entry):
                 yield from _named(entry, (*place, index), keys[1:])
+
+
+def _name(entry: Any) -> Any:
+    """What an entry in a list is named by."""
+    return next(iter(entry.values()), None) if isinstance(entry, dict) else entry
 
 
 def _nothing(own: Document, base: Document, place: Place, keys: Sequence[str]) -> UsageError:
@@ -75,8 +81,8 @@ def _nothing(own: Document, base: Document, place: Place, keys: Sequence[str]) -
     there: list[str] = []
     if isinstance(value, dict):
         there = list(value)
-    elif _tables(value):
-        there = [str(next(iter(entry.values()), "")) for entry in value]
+    elif isinstance(value, list):
+        there = [str(_name(entry)) for entry in value]
     return own.problem(place, f"{base.file.name} has nothing of that name", hint=nearest(key, there))
 
 
@@ -106,22 +112,18 @@ def _merged(
             found[key] = mine[key]
         elif inherited:
             parts[here] = (base, here)
-            found[key] = _kept(theirs[key], here, dropped)
+            found[key] = _kept(base, here, dropped, parts)
     return found
 
 
-def _entries(values: Sequence[Any], place: Place) -> list[Place]:
-    return [(*place, index) for index, _ in enumerate(values)]
-
-
-def _kept(value: Any, place: Place, dropped: set[Place]) -> Any:
-    """`value`, which is at `place`, without what is dropped from its tables."""
+def _kept(base: Document, place: Place, dropped: set[Place], parts: dict[Place, tuple[Document, Place]]) -> Any:
+    """What `base` has at `place`, without what is dropped from it."""
+    value = base.value(place)
     if isinstance(value, dict):
-        return {
-            key: _kept(inner, (*place, key), dropped)
-            for key, inner in value.items()
-            if (*place, key) not in dropped
-        }
-    if _tables(value):
-        return [inner for index, inner in enumerate(value) if (*place, index) not in dropped]
+        inner = [key for key in value if (*place, key) not in dropped]
+        return {key: _kept(base, (*place, key), dropped, parts) for key in inner}
+    if isinstance(value, list):
+        left = [index for index, _ in enumerate(value) if (*place, index) not in dropped]
+        parts.update(((*place, index), (base, (*place, was))) for index, was in enumerate(left))
+        return [value[was] for was in left]
     return value

@@ -67,7 +67,7 @@ def test_a_compiler_of_this_host_has_the_trees_tools_and_forgets_its_own_system(
         )
         _, *words = done.stdout.splitlines()
         assert words[0] == first
-        assert {*compiler.arguments, f"-B{directory}/../binutils234/elf/"} <= set(words)
+        assert {*compiler.arguments, f"-B{directory}/../binutils227/elf/"} <= set(words)
         assert {"-U__linux__", "--target=x86_64-unknown-dragonfly"} & set(words)
         assert words[-2:] == ["-c", "a b.c"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from fnmatch import fnmatchcase
 from importlib import resources
@@ -52,6 +53,20 @@ def test_every_question_of_the_suites_has_a_command() -> None:
     assert {"cpu-count", "cpu-threads", "port-range", "mark", "aslr-on", "aslr-off"} <= MASTER.commands.keys()
 
 
+@pytest.mark.parametrize(
+    ("release", "compiler"),
+    [
+        ("master", "GCC: 8.3 [DragonFly] Release/2019-02-22"),
+        ("5.8", "GCC: 8.3 [DragonFly] Release/2019-02-22"),
+        ("5.6", "GCC: 8.3 [DragonFly] Release/2019-02-22"),
+        ("5.4", "GCC: 8.1 [DragonFly] Release/2018-05-02"),
+    ],
+)
+def test_the_releases_of_the_line_and_what_their_compiler_leaves_in_objects(release: str, compiler: str) -> None:
+    toolchain = releases.load(release).toolchains["gcc80"]
+    assert re.search(toolchain.comment, compiler, re.MULTILINE)
+
+
 def test_kernels_that_differ_in_what_the_loader_says_are_built_once() -> None:
     assert {MASTER.kernels[name].like or name for name in ("nx0", "nx1", "nx2")} == {"nx1"}
     assert MASTER.kernels["nx2"].tunables == {"machdep.pmap_nx_enable": "2"}
@@ -92,5 +107,5 @@ def test_places_and_environment_are_of_the_machine() -> None:
     build = data.of(MASTER)
     cross = build.environment("gcc80")
     assert (cross["MACHINE"], cross["MACHINE_PLATFORM"]) == ("x86_64", "pc64")
-    assert cross["BINUTILSVER"] == "binutils234"
+    assert cross["BINUTILSVER"] == "binutils227"
     assert "x86_64" in str(build.places.world)

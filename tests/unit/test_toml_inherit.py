@@ -74,6 +74,16 @@ def test_entries_of_a_list_are_named_by_their_first_value() -> None:
     assert [rule["reason"] for rule in found] == ["first", "third", "mine"]
 
 
+def test_entries_of_a_list_of_words_are_named_by_themselves() -> None:
+    assert like("", "words.a").data["words"] == ["b"]
+    assert like("", 'words."b"').data["words"] == ["a"]
+
+
+def test_what_is_left_of_a_list_of_words_is_told_where_it_is_written() -> None:
+    found = like("", "words.a")
+    assert "base.toml:2" in str(found.problem(("words", 0), "wrong"))
+
+
 def test_lists_inside_tables_that_only_the_base_has() -> None:
     base = '[t]\n[[t.l]]\nk = "a"\n[[t.l]]\nk = "b"\n[t.l.deep]\nx = 1\ny = 2\n'
     assert like("", "t.l.a", base=base).data["t"]["l"] == [{"k": "b", "deep": {"x": 1, "y": 2}}]
