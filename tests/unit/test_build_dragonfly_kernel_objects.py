@@ -47,28 +47,52 @@ def place(tmp_path: Path) -> objects.Place:
 
 def test_only_what_differs_is_written_again(tmp_path: Path, place: objects.Place) -> None:
     first = tree(tmp_path / "first", a_c="old", b_c="same", c_c="gone")
-    assert objects.sync(place, first, ["sys"], [EDIT]) == ["sys/a.c", "sys/b.c", "sys/c.c"]
+    assert objects.sync(place, first, ["sys"], [EDIT]).names == ("sys/a.c", "sys/b.c", "sys/c.c")
     assert contents(place) == {"sys/a.c": "new", "sys/b.c": "same", "sys/c.c": "gone"}
     before = stamps(place)
     # Another checkout, with whatever times.
     second = tree(tmp_path / "second", a_c="old", b_c="more", d_c="fresh")
     os.utime(second.path / "sys/b.c", (0, 0))
-    assert objects.sync(place, second, ["sys"], [EDIT]) == ["sys/b.c", "sys/c.c", "sys/d.c"]
+    assert objects.sync(place, second, ["sys"], [EDIT]).names == ("sys/b.c", "sys/c.c", "sys/d.c")
     after = stamps(place)
     assert contents(place) == {"sys/a.c": "new", "sys/b.c": "more", "sys/d.c": "fresh"}
     assert after["a.c"] == before["a.c"]
     assert after["b.c"] >= before["b.c"]
-    assert objects.sync(place, second, ["sys"], [EDIT]) == []
+    assert objects.sync(place, second, ["sys"], [EDIT]).names == ()
 
 
 def test_an_edit_that_changes_counts_as_a_change(tmp_path: Path, place: objects.Place) -> None:
     source = tree(tmp_path / "tree", a_c="old")
     objects.sync(place, source, ["sys"], [EDIT])
     other = EDIT.model_copy(update={"put": "other"})
-    assert objects.sync(place, source, ["sys"], [other]) == ["sys/a.c"]
+    assert objects.sync(place, source, ["sys"], [other]).names == ("sys/a.c",)
     assert contents(place) == {"sys/a.c": "other"}
-    assert objects.sync(place, source, ["sys"], []) == ["sys/a.c"]
+    assert objects.sync(place, source, ["sys"], []).names == ("sys/a.c",)
     assert contents(place) == {"sys/a.c": "old"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("#include <a.h>\nint one;\n", "#include <a.h>\nint two;\n", False),
+        ("#include <a.h>\n", "#include <b.h>\n", True),
+        ("int one;\n", "int one;\n  # include <b.h>\n", True),
+        ("#define A \\\n <a.h>\n#include A\n", "#define A \\\n <b.h>\n#include A\n", True),
+        ("#ifdef A\n#include <a.h>\n#endif\n", "#ifndef A\n#include <a.h>\n#endif\n", True),
+    ],
+)
+def test_what_the_preprocessor_is_told(
+    tmp_path: Path, place: objects.Place, old: str, new: str, expected: bool
+) -> None:
+    assert objects.sync(place, tree(tmp_path / "first", a_c=old), ["sys"], []).directives
+    assert objects.sync(place, tree(tmp_path / "second", a_c=new), ["sys"], []).directives is expected
+    assert not objects.sync(place, tree(tmp_path / "second", a_c=new), ["sys"], []).directives
+
+
+def test_what_is_no_source_file_may_decide_about_dependencies(tmp_path: Path, place: objects.Place) -> None:
+    objects.sync(place, tree(tmp_path / "first", a_c="int one;", Makefile="A=1"), ["sys"], [])
+    assert objects.sync(place, tree(tmp_path / "second", a_c="int one;", Makefile="A=2"), ["sys"], []).directives
+    assert objects.sync(place, tree(tmp_path / "third", Makefile="A=2"), ["sys"], []).directives
 
 
 def test_files_of_ours_are_among_the_trees(tmp_path: Path, place: objects.Place) -> None:
@@ -76,11 +100,11 @@ def test_files_of_ours_are_among_the_trees(tmp_path: Path, place: objects.Place)
     own = tmp_path / "own.c"
     own.write_text("first")
     added = {"sys/libkern/own.c": own}
-    assert objects.sync(place, source, ["sys"], [], added) == ["sys/a.c", "sys/libkern/own.c"]
+    assert objects.sync(place, source, ["sys"], [], added).names == ("sys/a.c", "sys/libkern/own.c")
     assert contents(place) == {"sys/a.c": "old", "sys/libkern/own.c": "first"}
     own.write_text("second")
-    assert objects.sync(place, source, ["sys"], [], added) == ["sys/libkern/own.c"]
-    assert objects.sync(place, source, ["sys"], []) == ["sys/libkern/own.c"]
+    assert objects.sync(place, source, ["sys"], [], added).names == ("sys/libkern/own.c",)
+    assert objects.sync(place, source, ["sys"], []).names == ("sys/libkern/own.c",)
     assert contents(place) == {"sys/a.c": "old"}
 
 
@@ -92,7 +116,7 @@ def test_a_copy_that_was_cut_off_is_repaired(tmp_path: Path, place: objects.Plac
     with pytest.raises(BuildFailed):
         objects.sync(place, second, ["sys"], [broken])
     (place.source / "sys/a.c").write_text("half of t")
-    assert "sys/a.c" in objects.sync(place, first, ["sys"], [])
+    assert "sys/a.c" in objects.sync(place, first, ["sys"], []).names
     assert contents(place) == {"sys/a.c": "one"}
 
 

@@ -47,6 +47,8 @@ CONFIGURATION = "configuration"
 _SYS = OBJ / "usr/src/sys"
 _CONF = OBJ / "conf"
 _FORM = 1
+_KNOWN = "dependencies-known"
+"""Lies in a kernel's object directory while its .depend files hold for the sources as they are."""
 
 
 def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
@@ -86,9 +88,9 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
         with objects.place(kitchen.workspace, objects.key(way), kitchen.directory / "work", kitchen.say) as here:
             changed = objects.sync(here, tree, names, changes, ours)
             if here.old:
-                kitchen.say(f"{len(changed)} files of the source changed")
+                kitchen.say(f"{len(changed.names)} files of the source changed")
             site = _Site(kitchen, here, own, ident, _sandbox(kitchen, here, build, variant.toolchain, flags))
-            again = site.build(configuration, removed=here.old and any(_is_gone(here, name) for name in changed))
+            again = site.build(configuration, changed)
             facts = site.prove(compiler, variant.toolchain, protector)
             site.install()
         shutil.rmtree(kitchen.directory / "work", ignore_errors=True)
@@ -113,10 +115,6 @@ def digests(ours: Mapping[str, Path]) -> dict[str, Any]:
     """What a content key says of files of ours: nothing where there are none."""
     found = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in ours.items()}
     return {"added": found} if found else {}
-
-
-def _is_gone(here: objects.Place, name: str) -> bool:
-    return not (here.source / name).exists()
 
 
 def _sandbox(kitchen: Kitchen, here: objects.Place, build: data.Build, ccver: str, flags: Sequence[str]) -> Sandbox:
@@ -159,13 +157,16 @@ class _Site:
     def _outside(self, path: Path) -> Path:
         return self.here.objects / path.relative_to(OBJ)
 
-    def build(self, configuration: str, *, removed: bool) -> bool:
+    def build(self, configuration: str, changed: objects.Changes) -> bool:
         """Everything up to the last module; returns whether a second attempt was needed."""
+        known = self.outside / _KNOWN
+        if changed.directives:
+            known.unlink(missing_ok=True)
         conf = self._outside(_CONF) / self.ident
         conf.parent.mkdir(exist_ok=True)
         conf.write_text(configuration, encoding="latin-1")
         self.outside.mkdir(parents=True, exist_ok=True)
-        if removed:
+        if any(not (self.here.source / name).exists() for name in changed.names):
             # These would ask for files that are no more.
             for depend in self.outside.rglob(".depend"):
                 depend.unlink()
@@ -178,8 +179,11 @@ class _Site:
             aicasm = SRC / self.own.aicasm
             self._make(("all",), flags=("-DBOOTSTRAPPING", "-f", f"{aicasm}/Makefile"), component="aicasm",
                        variables={"MAKESRCPATH": str(aicasm)})  # fmt: skip
-        self.kitchen.say(f"{self.ident}: dependencies")
-        self._make(("depend",), component="depend")
+        if not known.exists():
+            # Finds out anew for each of thousands of files what it includes.
+            self.kitchen.say(f"{self.ident}: dependencies")
+            self._make(("depend",), component="depend")
+            known.touch()
         self.kitchen.say(f"{self.ident}: compiling")
         return self._make(("all",), component="kernel", jobs=within.jobs())
 

@@ -62,7 +62,7 @@ def _sources(
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         here = objects.Place(kitchen.directory / "work", old=False)
         here.source.mkdir(parents=True)
-        files = objects.sync(here, tree, names, changes, added)
+        files = objects.sync(here, tree, names, changes, added).names
         target = kitchen.directory / image.ROOT / SRC.relative_to("/")
         target.parent.mkdir(parents=True)
         here.source.rename(target)

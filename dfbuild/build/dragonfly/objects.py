@@ -20,6 +20,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,16 @@ from dfbuild.source import Tree
 from dfbuild.workspace import Workspace, atomic_write
 
 _BYTES = "latin-1"
+_SOURCES = {".c", ".h", ".S", ".s"}
+_DIRECTIVE = re.compile(r"^[ \t]*#(?:.*\\\n)*.*", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What `sync` has done. `directives` says whether what depends on what may be different now."""
+
+    names: tuple[str, ...]
+    directives: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +103,8 @@ def _fresh(path: Path) -> Place:
 
 def sync(
     here: Place, tree: Tree, names: Sequence[str], changes: Sequence[Edit], added: Mapping[str, Path] | None = None
-) -> list[str]:
-    """Make `here.source` what `names` of `tree` are, with `changes` made; returns the files that changed.
+) -> Changes:
+    """Make `here.source` what `names` of `tree` are, with `changes` made; returns which files changed, in order.
 
     `added` are files of ours that the tree lacks, by their names in it.
     """
@@ -109,9 +120,10 @@ def sync(
     gone = [name for name in present if wanted.get(name) != present[name]]
     new = [name for name in wanted if present.get(name) != wanted[name]]
     if not gone and not new:
-        return []
+        return Changes((), directives=False)
     # If this is cut off, what was being written counts as not there.
     atomic_write(memory, json.dumps({name: what for name, what in present.items() if name not in gone}))
+    before = {name: _directives(here.source / name) for name in gone}
     for name in sorted(gone, reverse=True):
         _remove(here.source / name)
     by_file: dict[str, list[Edit]] = {}
@@ -124,7 +136,16 @@ def sync(
             # make(1) sees whole seconds: newer than what a build has left that ended in this one.
             os.utime(here.source / name, (later, later), follow_symlinks=False)
     atomic_write(memory, json.dumps(wanted))
-    return sorted({name for name in (*gone, *new) if wanted.get(name, present.get(name, [""]))[0] != "directory"})
+    done = {name for name in (*gone, *new) if wanted.get(name, present.get(name, [""]))[0] != "directory"}
+    same = all(before.get(name) is not None and before[name] == _directives(here.source / name) for name in done)
+    return Changes(tuple(sorted(done)), directives=not same)
+
+
+def _directives(file: Path) -> list[str] | None:
+    """What a source file tells the preprocessor, all that decides what it includes; None of another file."""
+    if file.suffix not in _SOURCES or file.is_symlink() or not file.is_file():
+        return None
+    return _DIRECTIVE.findall(file.read_text(encoding=_BYTES))
 
 
 def _wanted(tree: Tree, names: Sequence[str], changes: Sequence[Edit]) -> dict[str, list[str]]:
