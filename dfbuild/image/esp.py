@@ -19,6 +19,8 @@ PROGRAM = "EFI/BOOT/BOOTX64.EFI"
 
 _CLUSTER = 2
 """Sectors."""
+_THIRD = 3 * mbr.SECTOR - 2
+"""Where the third boot sector has its signature, which mformat leaves out and fsck_msdosfs(8) asks for."""
 
 
 def make(program: Path, target: Path, *, start: int, epoch: int, run: Run) -> None:
@@ -36,6 +38,9 @@ def make(program: Path, target: Path, *, start: int, epoch: int, run: Run) -> No
         "-v", "EFI", "-N", f"{serial:08x}",
     ]  # fmt: skip
     run(["mformat", "-i", target, *map(str, format), "::"], environment)
+    with target.open("r+b") as file:
+        file.seek(_THIRD)
+        file.write(mbr.SIGNATURE)
     *above, _ = PROGRAM.split("/")
     run(["mmd", "-i", target, *("::/" + "/".join(above[: n + 1]) for n in range(len(above)))], environment)
     run(["mcopy", "-i", target, program, f"::/{PROGRAM}"], environment)

@@ -19,8 +19,10 @@ CODE = 446
 """Bytes of boot code before the table."""
 ENTRIES = 4
 
+SIGNATURE = b"\x55\xaa"
+"""The last bytes of a boot sector."""
+
 _ENTRY = struct.Struct("<B3sB3sII")
-_MAGIC = b"\x55\xaa"
 _ACTIVE = 0x80
 _HIGHEST = 1023
 """Cylinder that stands for all that are too far away for 10 bits."""
@@ -71,7 +73,7 @@ def sector(code: bytes, slices: Sequence[Slice], geometry: Geometry = BIOS) -> b
     """
     if len(slices) > ENTRIES:
         raise BadTable(f"{len(slices)} slices, and the table holds {ENTRIES}")
-    if any(code[CODE:SECTOR].removesuffix(_MAGIC)) or len(code) > SECTOR:
+    if any(code[CODE:SECTOR].removesuffix(SIGNATURE)) or len(code) > SECTOR:
         raise BadTable(f"{len(code)} bytes of boot code, and {CODE} fit")
     ordered = sorted(slices, key=lambda one: one.start)
     for one in ordered:
@@ -81,12 +83,12 @@ def sector(code: bytes, slices: Sequence[Slice], geometry: Geometry = BIOS) -> b
         if one.start + one.size > following.start:
             raise BadTable(f"{one} and {following} overlap")
     table = b"".join(_entry(one, geometry) for one in slices)
-    return code[:CODE].ljust(CODE, b"\0") + table.ljust(ENTRIES * _ENTRY.size, b"\0") + _MAGIC
+    return code[:CODE].ljust(CODE, b"\0") + table.ljust(ENTRIES * _ENTRY.size, b"\0") + SIGNATURE
 
 
 def parse(data: bytes) -> tuple[Slice, ...]:
     """The slices in a boot sector; raises `BadTable` if it is none."""
-    if len(data) < SECTOR or data[SECTOR - 2 : SECTOR] != _MAGIC:
+    if len(data) < SECTOR or data[SECTOR - 2 : SECTOR] != SIGNATURE:
         raise BadTable("no boot sector: 0xAA55 is missing")
     found = []
     for flag, _, kind, _, start, size in _ENTRY.iter_unpack(data[CODE : SECTOR - 2]):
