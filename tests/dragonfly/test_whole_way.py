@@ -29,23 +29,27 @@ SYSINIT(planted, SI_SUB_PSEUDO, SI_ORDER_ANY, planted, NULL)
 """
 
 
-def cell(release: Release) -> str:
-    """The newest compiler that has a stack protector, with it, on one CPU."""
+def cell(release: Release, firmware: str = "bios") -> str:
+    """The newest compiler of the tree that has a stack protector, with it, on one CPU."""
     found = [
         cell
         for cell in expand(load(CONFIGS / f"dragonfly-{release.name}.toml")).cells
         if cell.variant.stack_protector == choice.protector(release)
         and cell.variant.kernel == choice.kernel(release)
-        and cell.shape.cpus == 1
+        and not release.toolchains[cell.variant.toolchain].packages
+        and {"scheduler", "network", "security", "packages"} <= {*cell.suites}
+        and (cell.shape.cpus, cell.shape.firmware) == (1, firmware)
     ]
+    if not found:
+        pytest.skip(f"{release.title} does not start from {firmware}")
     newest = list(release.toolchains).index
     return max(found, key=lambda cell: newest(cell.variant.toolchain)).id
 
 
-def matrix(release: Release, tree: Tree, workspace: Workspace, *words: str) -> dict[str, Any]:
+def matrix(release: Release, tree: Tree, workspace: Workspace, cell: str, *words: str) -> dict[str, Any]:
     command = [
         sys.executable, "-m", "dfbuild", "matrix", CONFIGS / f"dragonfly-{release.name}.toml", "--src", tree.path,
-        "--work", workspace.root, "--cell", cell(release), "--json", *words,
+        "--work", workspace.root, "--cell", cell, "--json", *words,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stdout[-2000:] + done.stderr[-4000:]
@@ -53,11 +57,11 @@ def matrix(release: Release, tree: Tree, workspace: Workspace, *words: str) -> d
     return document
 
 
-@pytest.mark.parametrize("via", ["ssh", "serial"])
+@pytest.mark.parametrize(("firmware", "via"), [("bios", "ssh"), ("bios", "serial"), ("uefi", "ssh")])
 def test_a_cell_boots_and_everything_is_as_expected(
-    via: str, release: Release, tree: Tree, workspace: Workspace
+    firmware: str, via: str, release: Release, tree: Tree, workspace: Workspace
 ) -> None:
-    (only,) = matrix(release, tree, workspace, "--via", via)["run"]["cells"]
+    (only,) = matrix(release, tree, workspace, cell(release, firmware), "--via", via)["run"]["cells"]
     assert only["verdict"] == "PASS", only["title"]
     outcomes = {check["check"]: check["outcome"] for check in only["checks"]}
     assert outcomes["scheduler/cpu-count"] == "pass"
@@ -82,7 +86,7 @@ def test_a_planted_bug_is_caught_told_and_repeated(
     release: Release, tree: Tree, workspace: Workspace, tmp_path: Path
 ) -> None:
     began = time.monotonic()
-    document = matrix(release, tree, workspace, "--patch", str(patch(tree, tmp_path)))
+    document = matrix(release, tree, workspace, cell(release), "--patch", str(patch(tree, tmp_path)))
     print(f"from the patch to the verdict: {time.monotonic() - began:.0f} s")
     (only,) = document["run"]["cells"]
     assert (only["verdict"], only["title"]) == ("PANIC", "panic: planted by a test")
