@@ -66,9 +66,20 @@ class LimitsTable(Strict):
     """Guests that may be up at a time."""
 
 
+class Like(Strict):
+    """Another matrix, which this one is like but for what its own file says. See `toml.inherit`."""
+
+    matrix: Text
+    """The path of its file, from this file's directory."""
+    without: tuple[Text, ...] = ()
+    """What it says that is not so here: dotted keys. An entry in a list is named by its first value, or itself."""
+
+
 class MatrixFile(Strict):
     """A matrix: which variants to build, on which shapes to boot them, which suites to run there."""
 
+    like: Like | None = None
+    """The matrix that it is like, but for what follows."""
     release: Text
     """A release that dfbuild knows, or the path of a release's TOML, from this file's directory: ./mine.toml"""
     axes: AxesTable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dfbuild import filter, releases
+from dfbuild import filter, releases, toml
 from dfbuild.config.file import AxesTable, MatrixFile
 from dfbuild.config.matrix import Axes, Exclude, Limits, Matrix
 from dfbuild.config.shapes import Shapes, objections
@@ -15,19 +15,20 @@ from dfbuild.releases import Release
 from dfbuild.toml import Document, InvalidFile, Place, nearest
 
 _Names = tuple[str, ...]
+_KIND = toml.Kind("matrix", lambda name, directory: directory / Path(name).expanduser())
 _AXES = ("toolchain", "stack_protector", "kernel", "shape", "suites")
 
 
 def load(path: Path) -> Matrix:
     """The matrix in the TOML file at `path`. Raises `UsageError`, mostly an `InvalidFile` with all problems."""
-    document = Document.read(path)
+    document = toml.read(path, _KIND)
     file = document.validate(MatrixFile)
     return _Check(document, file, _release(document, file.release)).matrix()
 
 
 def _release(document: Document, name: str) -> Release:
     try:
-        return releases.load(name, document.file.parent)
+        return releases.load(name, document.source(("release",))[0].file.parent)
     except InvalidFile:
         raise
     except UsageError as error:

@@ -9,7 +9,7 @@ from typing import Any
 from dfbuild import toml
 from dfbuild.errors import UsageError
 from dfbuild.releases.check import problems
-from dfbuild.releases.schema import Heir, Release
+from dfbuild.releases.schema import Release
 
 _SHIPPED = Path(__file__).parent
 _SUFFIX = ".toml"
@@ -27,7 +27,7 @@ def load(name: str, directory: Path = Path()) -> Release:
     with everything that is wrong in the file.
     """
     path = _find(name, directory)
-    return _shipped(path) if path.parent == _SHIPPED else _checked(_read(path, ()))
+    return _shipped(path) if path.parent == _SHIPPED else _checked(toml.read(path, _KIND))
 
 
 def json_schema() -> dict[str, Any]:
@@ -44,26 +44,12 @@ def _find(name: str, directory: Path) -> Path:
     return _SHIPPED / f"{name}{_SUFFIX}"
 
 
+_KIND = toml.Kind("release", _find)
+
+
 @functools.cache
 def _shipped(path: Path) -> Release:
-    return _checked(_read(path, ()))
-
-
-def _read(path: Path, heirs: tuple[Path, ...]) -> toml.Document:
-    """The document at `path`, with what it has from the one that it is like. `heirs` have it from this one."""
-    own = toml.Document.read(path)
-    like = own.validate(Heir).like
-    if like is None:
-        return own
-    heirs = (*heirs, path.resolve())
-    place = ("like", "release")
-    try:
-        other = _find(like.release, path.parent)
-    except UsageError as error:
-        raise toml.InvalidFile([own.problem(place, error.message, hint=error.hint)]) from error
-    if other.resolve() in heirs:
-        raise toml.InvalidFile([own.problem(place, f"{like.release} is like {path.name}", hint="one is the first")])
-    return toml.inherit(own, _read(other, heirs), like.without, ("like", "without"))
+    return _checked(toml.read(path, _KIND))
 
 
 def _checked(document: toml.Document) -> Release:

@@ -260,12 +260,6 @@ class Like(Strict):
     """What it says that is not so here: dotted keys. An entry in a list of tables is named by its first value."""
 
 
-class Heir(BaseModel):
-    """The part of a file that says what it is like."""
-
-    like: Like | None = None
-
-
 class Release(Strict):
     """Everything that dfbuild knows about one release line."""
 

@@ -5,8 +5,8 @@ order of the file. Also the model's JSON Schema.
 """
 
 from dfbuild.toml.document import Document, InvalidFile, nearest
-from dfbuild.toml.inherit import inherit
+from dfbuild.toml.inherit import Kind, inherit, read
 from dfbuild.toml.lines import Place, find_lines
 from dfbuild.toml.schema import json_schema
 
-__all__ = ["Document", "InvalidFile", "Place", "find_lines", "inherit", "json_schema", "nearest"]
+__all__ = ["Document", "InvalidFile", "Kind", "Place", "find_lines", "inherit", "json_schema", "nearest", "read"]

@@ -103,12 +103,19 @@ class Document:
 
     def problem(self, place: Place, message: str, *, hint: str = "") -> UsageError:
         """An error at `place`, to be raised or collected."""
+        document, place = self.source(place)
+        if document is not self:
+            return document.problem(place, message, hint=hint)
+        place = self._written(place)
+        return UsageError(message, hint=hint, file=self.file, line=self.line(place), key=dotted(place))
+
+    def source(self, place: Place) -> tuple[Document, Place]:
+        """The document in which `place` is written, and where there."""
         for depth in range(len(place), 0, -1):
             document, start = self.parts.get(place[:depth], (self, place[:depth]))
             if document is not self:
-                return document.problem((*start, *place[depth:]), message, hint=hint)
-        place = self._written(place)
-        return UsageError(message, hint=hint, file=self.file, line=self.line(place), key=dotted(place))
+                return document.source((*start, *place[depth:]))
+        return self, place
 
     def validate(self, model: type[Model]) -> Model:
         """The document as a `model`; raises `InvalidFile` with everything that is wrong.

@@ -1,14 +1,63 @@
-"""A document that is like another one but for what it says itself. Pure."""
+"""A document that is like another one but for what it says itself."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from dfbuild.errors import UsageError
 from dfbuild.toml.document import Document, InvalidFile, nearest
 from dfbuild.toml.lines import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of files that can be like another: `[like]` with the other's name at `key`, and `without`."""
+
+    key: str
+    find: Callable[[str, Path], Path]
+    """Name and the directory of the file that has it ▸ path; raises `UsageError`."""
+
+
+def read(path: Path, kind: Kind) -> Document:
+    """The document at `path`, with what it has from the one that it is like, and so on. Raises as `inherit` does.
+
+    What `[like]` says is left in it, for the model of the whole to check.
+    """
+    return _read(path, kind, ())
+
+
+class _Like(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    without: tuple[str, ...] = ()
+
+
+class _Heir(BaseModel):
+    like: _Like | None = None
+
+
+def _read(path: Path, kind: Kind, heirs: tuple[Path, ...]) -> Document:
+    """`heirs` have from this one what they are."""
+    own = Document.read(path)
+    like = own.validate(_Heir).like
+    name = own.data.get("like", {}).get(kind.key)
+    if like is None or not isinstance(name, str):
+        return own
+    heirs = (*heirs, path.resolve())
+    place = ("like", kind.key)
+    try:
+        other = kind.find(name, path.parent)
+    except UsageError as error:
+        raise InvalidFile([own.problem(place, error.message, hint=error.hint)]) from error
+    if other.resolve() in heirs:
+        raise InvalidFile([own.problem(place, f"{name} is like {path.name}", hint="one is the first")])
+    return inherit(own, _read(other, kind, heirs), like.without, ("like", "without"))
 
 
 def inherit(own: Document, base: Document, without: Sequence[str], place: Place) -> Document:

@@ -26,5 +26,11 @@ class _Toml(GenerateJsonSchema):
 
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of the TOML files that `model` reads."""
-    return {"$schema": _Toml.schema_dialect, **model.model_json_schema(schema_generator=_Toml)}
+    """The JSON Schema (draft 2020-12) of the TOML files that `model` reads.
+
+    What a file must say may also be said by the one that it is like, where there is such a thing.
+    """
+    schema = {"$schema": _Toml.schema_dialect, **model.model_json_schema(schema_generator=_Toml)}
+    if "like" in model.model_fields:
+        schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["like"]}]
+    return schema

@@ -186,6 +186,40 @@ def test_shipped_matrices_load_and_obey_the_schema(file: Path) -> None:
     jsonschema.validate(toml.Document.read(file).data, schema())
 
 
+def test_a_matrix_that_is_like_another(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "own.toml").write_text('name = "own"\n[like]\nrelease = "reference"\n')
+    (there / "base.toml").write_text(
+        'release = "./own.toml"\nvia = "serial"\n[axes]\ntoolchain = "gcc-12"\nstack_protector = "on"\n'
+        'kernel = "smp"\nshape = ["smp2", "odd"]\n[shapes.odd]\nsockets = 3\n'
+    )
+    (tmp_path / "heir.toml").write_text('[like]\nmatrix = "there/base.toml"\n[axes]\nshape = "odd"\n')
+    found = load(tmp_path / "heir.toml")
+    assert (found.name, found.release.name, found.via) == ("heir", "own", "serial")
+    assert found.axes.kernels == ("smp",)
+    assert [(shape.name, shape.sockets) for shape in found.axes.shapes] == [("odd", 3)]
+
+
+def test_what_is_wrong_is_told_where_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text(
+        'release = "reference"\n[axes]\ntoolchain = "gcc-12"\nstack_protector = "on"\n'
+        'kernel = "smp"\nshape = "up"\n'
+    )
+    (tmp_path / "heir.toml").write_text('[like]\nmatrix = "base.toml"\nwithout = ["axes.shape"]\n')
+    with pytest.raises(InvalidFile, match=r"axes\.shape: this axis is missing"):
+        load(tmp_path / "heir.toml")
+    (tmp_path / "heir.toml").write_text('[like]\nmatrix = "base.toml"\nwithout = ["axes.shop"]\n')
+    with pytest.raises(InvalidFile, match=r"heir\.toml:3: .*nothing of that name"):
+        load(tmp_path / "heir.toml")
+    (tmp_path / "base.toml").write_text('[like]\nmatrix = "heir.toml"\n')
+    with pytest.raises(InvalidFile, match=r"heir\.toml is like base\.toml"):
+        load(tmp_path / "heir.toml")
+    (tmp_path / "heir.toml").write_text('[like]\nmatrix = "none.toml"\n')
+    with pytest.raises(UsageError, match=r"none\.toml: cannot be read"):
+        load(tmp_path / "heir.toml")
+
+
 # ── what is wrong ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
