@@ -256,12 +256,14 @@ class GivenXenHost:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """What a guest boots from: a kernel that the hypervisor loads, or disks with their own boot blocks.
+    """What a guest boots from: a kernel that the hypervisor loads, or disks or CDs with their own boot programs.
 
     A guest of Xen runs on the host `xen`.
     """
 
     disks: tuple[Disk, ...] = ()
+    cdroms: tuple[Path, ...] = ()
+    """ISO images, in the order of their drives. The first is tried before any disk."""
     kernel: Path | None = None
     initrd: Path | None = None
     append: str = ""

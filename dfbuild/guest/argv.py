@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dfbuild.errors import UsageError
 from dfbuild.guest.models import (
+    CDROMS,
     CONSOLES,
     DEFAULT_CPU,
     DISKS,
@@ -137,6 +138,7 @@ def qemu_argv(spec: GuestSpec, accel: str, console: int | None = None) -> list[s
         line += ["-smbios", option({"type": 1, "product": shape.product})]
     line += _boot(spec)
     line += _disks(spec, paths)
+    line += _cdroms(spec)
     line += _nics(spec, paths)
     return [*line, *spec.extra]
 
@@ -216,6 +218,28 @@ def _disks(spec: GuestSpec, paths: Paths) -> list[str]:
         values |= {key: value.format(**places) for key, value in model.options.items()}
         # Index 0 is the kernel's, where QEMU loads one.
         line += device(model.device, {**values, "bootindex": number + 1})
+    return line
+
+
+def _cdroms(spec: GuestSpec) -> list[str]:
+    """Drives on a controller of their own, whatever carries the disks: AHCI, which every firmware boots from."""
+    cdroms = spec.media.cdroms
+    if not cdroms:
+        return []
+    if len(cdroms) > CDROMS.limit:
+        raise UsageError(f"{len(cdroms)} CDs: a guest has {CDROMS.limit} drives at most", key="cdroms")
+    line = device(CDROMS.controller, {"id": "cdroms"})
+    for number, path in enumerate(cdroms):
+        node: Options = {
+            "driver": "raw",
+            "node-name": f"cdrom{number}",
+            "read-only": True,
+            "file": {"driver": "file", "filename": path},
+        }
+        values: dict[str, str | int] = {key: value.format(n=number) for key, value in CDROMS.options.items()}
+        # Index 0 is before all disks, and a kernel's, where QEMU loads one.
+        first = {"bootindex": 0} if number == 0 and spec.media.kernel is None else {}
+        line += ["-blockdev", option(node), *device(CDROMS.device, {"drive": f"cdrom{number}", **values, **first})]
     return line
 
 

@@ -45,6 +45,9 @@ DISKS: Mapping[str, DiskModel] = {
     "nvme": DiskModel("nvme", {"serial": "disk{n}"}),
 }
 
+CDROMS = DiskModel("ide-cd", {"bus": "cdroms.{n}"}, "ich9-ahci", limit=6)
+"""How CDs are attached."""
+
 NICS: Mapping[str, str] = {
     "virtio-net": "virtio-net-pci",
     "e1000": "e1000",

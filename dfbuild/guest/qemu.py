@@ -34,6 +34,7 @@ def _resolved(media: Media) -> Media:
     return replace(
         media,
         disks=tuple(replace(disk, path=disk.path.resolve()) for disk in media.disks),
+        cdroms=tuple(path.resolve() for path in media.cdroms),
         kernel=media.kernel and media.kernel.resolve(),
         initrd=media.initrd and media.initrd.resolve(),
     )
@@ -164,7 +165,8 @@ class QemuGuest:
         """All files that QEMU reads."""
         media = self._media
         chips = [self._firmware.code, self._firmware.variables] if self._firmware else []
-        return [path for path in (media.kernel, media.initrd, *(disk.path for disk in media.disks), *chips) if path]
+        disks = (disk.path for disk in media.disks)
+        return [path for path in (media.kernel, media.initrd, *disks, *media.cdroms, *chips) if path]
 
     def _make_overlays(self, deadline: Deadline) -> None:
         """A qcow2 overlay for every disk and the firmware's variables; what it lies over is only ever read."""

@@ -41,6 +41,7 @@ disks = st.builds(Disk, paths, st.sampled_from(["qcow2", "raw"]))
 medias = st.builds(
     Media,
     disks=st.lists(disks, max_size=4).map(tuple),
+    cdroms=st.lists(paths, max_size=3).map(tuple),
     kernel=st.none() | paths,
     initrd=st.none() | paths,
     append=st.text(max_size=20),
@@ -127,6 +128,9 @@ def test_every_path_survives_qemus_quoting(spec: GuestSpec, accel: str) -> None:
         assert fields["backing.file.filename"] == str(disk.path)
         assert fields["backing.driver"] == disk.format and fields["backing.read-only"] == "on"
         assert (fields["cache.no-flush"], fields["driver"]) == ("on", "qcow2")
+    for number, path in enumerate(spec.media.cdroms):
+        fields = nodes.pop(f"cdrom{number}")
+        assert (fields["file.filename"], fields["driver"], fields["read-only"]) == (str(path), "raw", "on")
     assert set(nodes) == ({"code", "variables"} if spec.shape.firmware == "uefi" else set())
     assert values(line, "-name")[0] == option({"guest": spec.name, "debug-threads": True})
     assert parsed(values(line, "-name")[0])["guest"] == spec.name
@@ -231,6 +235,22 @@ def test_more_disks_than_the_controller_carries() -> None:
     disks = tuple(Disk(Path(f"/d{n}")) for n in range(7))
     with pytest.raises(UsageError, match="carries 6"):
         qemu_argv(spec(Shape("x", disk="ahci"), disks=disks), "tcg")
+
+
+def test_the_first_cd_is_booted_before_disks_and_on_a_controller_of_its_own() -> None:
+    media = Media(disks=(Disk(Path("/d")),), cdroms=(Path("/live.iso"), Path("/seed.iso")))
+    line = qemu_argv(GuestSpec("g", Shape("x", disk="ahci"), media, Path("/tmp/g")), "tcg")
+    devices = list(map(parsed, values(line, "-device")))
+    drives = [(one["drive"], one["bus"], one.get("bootindex")) for one in devices if one[""] == "ide-cd"]
+    assert drives == [("cdrom0", "cdroms.0", "0"), ("cdrom1", "cdroms.1", None)]
+    assert [one["id"] for one in devices if one[""] == "ich9-ahci"] == ["disks", "cdroms"]
+    assert [one["bootindex"] for one in devices if one[""] == "ide-hd"] == ["1"]
+
+
+def test_more_cds_than_drives() -> None:
+    media = Media(cdroms=tuple(Path(f"/{n}.iso") for n in range(7)))
+    with pytest.raises(UsageError, match="6 drives at most"):
+        qemu_argv(GuestSpec("g", Shape("x"), media, Path("/tmp/g")), "tcg")
 
 
 @pytest.mark.parametrize(("machine", "chipset"), [("pc", "pc"), ("pc-q35-7.2", "q35"), ("pc-i440fx-2.9", "pc")])
