@@ -50,6 +50,11 @@ class Workspace:
         return self.root / "artefacts"
 
     @property
+    def bases(self) -> Path:
+        """`<name>.json`: disks that were taken in from elsewhere."""
+        return self.root / "bases"
+
+    @property
     def downloads(self) -> Path:
         return self.root / "downloads"
 

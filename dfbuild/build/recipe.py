@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from dfbuild.deadline import Deadline
 from dfbuild.model import Cell, Media, Refusal, StepKind, Variant
@@ -122,6 +122,30 @@ class Machine(Protocol):
         Where an attempt before this one was cut off after a `save`, the guest goes on from there and boots nothing.
         Raises `BuildFailed` for a guest that does not come up.
         """
+        ...
+
+
+class Boot(Protocol):
+    """Boots a guest, for what only a guest does or shows."""
+
+    def __call__(
+        self, release: Release, media: Media, kitchen: Kitchen, what: str, kept: Path | None = None
+    ) -> Mapping[str, float]:
+        """Follow a guest of the release's own shape through the release's boot stages, and end it at the last one.
+
+        Returns the seconds from power-on to each. What it wrote to its disks stays in the directory `kept`, if
+        there is one, as overlays over `media`: `disk0.qcow2` and so on. `what` names it in messages and logs.
+        Raises `BuildFailed` for a guest that does not get there.
+        """
+        ...
+
+
+@runtime_checkable
+class LiveTarget(Protocol):
+    """A `Target` whose systems run from a CD as well."""
+
+    def live(self, release: Release, variant: Variant) -> Recipe:
+        """The recipe of a CD with the live system of `variant`. Makes nothing; raises `UsageError` for none."""
         ...
 
 

@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 
+from dfbuild.build import bases
 from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.cli import xenhost
 from dfbuild.cli.matrix import choose
@@ -29,11 +30,22 @@ def up(arguments: argparse.Namespace) -> int:
     """Build what the one chosen cell needs, boot it, and leave it running."""
     workspace = Workspace.locate(arguments.work)
     chosen = choose(arguments, workspace)
-    cell = _one(chosen.plan.cells)
+    cell = one(chosen.plan.cells)
     deadline = Deadline.after(_UP_SECONDS, what=cell.id)
     xenhost.require(chosen.xen_host, [cell], deadline.sooner(_EXAMINE_SECONDS))
     store = ArtefactStore(workspace)
-    image, *_ = [build_all(recipe, store, deadline, _say) for recipe in chosen.plan.needs(cell)]
+    given = bases.find(workspace, arguments.base) if arguments.base else None
+    if given is not None and given.release != chosen.matrix.release.name:
+        raise UsageError(
+            f"base image {given.name!r} is of release {given.release}", hint="name another matrix file"
+        )
+    needs = chosen.plan.needs(cell)
+    image, *_ = [
+        given.artefact(workspace)
+        if given is not None and recipe is needs[0]
+        else build_all(recipe, store, deadline, _say)
+        for recipe in needs
+    ]
     media = xen.media(chosen.target, chosen.matrix.release, cell, image, workspace, chosen.xen_host)
     name = arguments.name or cell.shape.name
     manifest = keep.up(workspace, name, chosen.matrix.release, cell, media, deadline, _say)
@@ -55,12 +67,13 @@ def up(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _one(cells: tuple[Cell, ...]) -> Cell:
+def one(cells: tuple[Cell, ...]) -> Cell:
+    """The cell that is chosen; raises `UsageError` unless it is exactly one."""
     if len(cells) == 1:
         return cells[0]
     some = ", ".join(repr(cell.id) for cell in cells[:3])
     raise UsageError(
-        f"{len(cells)} cells are chosen; a guest is one",
+        f"{len(cells)} cells are chosen; it takes one",
         hint=f"name it with --cell: {some}" if some else "--filter",
     )
 

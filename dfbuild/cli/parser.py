@@ -69,6 +69,7 @@ def build() -> argparse.ArgumentParser:
     _matrix(commands)
     _report(commands)
     _guest(commands)
+    _image(commands)
     _others(commands)
     return parser
 
@@ -124,6 +125,9 @@ def _guest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _xen_host(up)
     up.set_defaults(build="cross")
     up.add_argument("--name", help="name to call it by (default: the cell's shape)")
+    up.add_argument(
+        "--base", metavar="NAME", default="", help="boot this base image instead of what the tree makes"
+    )
     listing = _command(actions, "list", "dfbuild.cli.guest:listing", "list the guests that are up")
     down = _command(actions, "down", "dfbuild.cli.guest:down", "end a guest")
     execute = _command(actions, "exec", "dfbuild.cli.guest:execute", "run a shell command in a guest")
@@ -137,6 +141,28 @@ def _guest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         _workspace(every)
     for some in (up, listing, execute):
         _json(some)
+
+
+def _image(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    image = commands.add_parser(
+        "image", help="make and take in images", description="Make media to install from, take in what others made."
+    )
+    actions = image.add_subparsers(dest="action", metavar="ACTION", required=True)
+    iso = _command(actions, "iso", "dfbuild.cli.image:iso", "make a bootable CD with a cell's live system")
+    _file(iso.add_argument("config", metavar="FILE", help="matrix file (TOML)"))
+    _selection(iso)
+    _trees(iso)
+    iso.set_defaults(build="cross", xen_host="")
+    _file(iso.add_argument("-o", "--output", metavar="FILE", help="where it goes (default: its place is printed)"))
+    take = _command(actions, "import", "dfbuild.cli.image:take", "make a base image of a CD or a raw disk")
+    _file(take.add_argument("medium", metavar="FILE", help=".iso, installed unattended; .img, a disk as it is"))
+    take.add_argument("--sha256", metavar="SUM", required=True, help="what the file's SHA-256 must be")
+    take.add_argument("--name", default="", help="name to call it by (default: the file's)")
+    take.add_argument("--release", metavar="NAME", default="", help="release it is of (default: what the CD says)")
+    listing = _command(actions, "list", "dfbuild.cli.image:listing", "list the base images")
+    for every in (iso, take, listing):
+        _workspace(every)
+        _json(every)
 
 
 def _source(parser: argparse.ArgumentParser) -> None:

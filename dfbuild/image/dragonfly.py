@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from dfbuild.image.templates import images, render_tree
 
 _NAME = "dragonfly"
+INSTALL = "install"
+"""Of the files that `install` makes, the script."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,16 @@ class Settings:
 def files(settings: Settings) -> dict[str, bytes]:
     """Content by path in the image."""
     return render_tree(images(_NAME) / "root", dataclasses.asdict(settings))
+
+
+def live(title: str, tunables: Mapping[str, str]) -> dict[str, bytes]:
+    """Content by path of what a live system gets beside its skeleton. `title` is the release's."""
+    return render_tree(images(_NAME) / "live", {"title": title, "tunables": tunables})
+
+
+def install(values: Mapping[str, object]) -> dict[str, bytes]:
+    """Content by path on a medium that a live system installs itself by. `values` are what its templates name."""
+    return render_tree(images(_NAME) / "install", values)
 
 
 def log() -> str:

@@ -7,8 +7,11 @@ makefiles, at fixed places (`layout.py`), from the parts that a recipe names and
 
 from __future__ import annotations
 
-from dfbuild.build.dragonfly import data, efi, image, kernel, native, programs, world
-from dfbuild.build.recipe import Artefact, Machine, Recipe
+from pathlib import Path
+
+from dfbuild.build.dragonfly import data, image, imported, kernel, live, loaders, native, programs, world
+from dfbuild.build.recipe import Artefact, Boot, Machine, Recipe
+from dfbuild.errors import UsageError
 from dfbuild.image import identity
 from dfbuild.model import Cell, Disk, Login, Media, Refusal, Variant
 from dfbuild.releases import Release
@@ -48,10 +51,7 @@ class Target:
         name = variant.id.removeprefix(f"{release.name}/")
         build = data.of(release)
         compiler = build.userland(variant.toolchain)
-        which = world.label(compiler, protection)
-        if which not in self._worlds:
-            self._worlds[which] = world.recipe(release, self._plain, compiler, protection)
-        userland = self._worlds[which]
+        userland = self._world(release, variant)
         parts = [userland, kernel.recipe(release, tree, variant)]
         if self._machine is not None:
             # The guest that builds has the cross-built kernel; the one that is tested has it below its own.
@@ -61,12 +61,31 @@ class Target:
                 native.recipe(release, variant, builder, parts[-1], _login(keys), self._machine),
             )
         if firmware == "uefi":
-            parts.append(efi.recipe(release, self._plain, compiler, userland))
+            parts.append(loaders.recipe(release, self._plain, compiler, userland, data.efi(release), "EFI"))
         parts.append(programs.recipe(release, self._plain, compiler, protection, userland))
         if build.tests:
             parts.append(native.tests(tree, build.tests))
         tunables = release.kernels[variant.kernel].tunables
         return image.recipe(release, name, parts, keys, disk_model=disk, firmware=firmware, tunables=tunables)
+
+    def _world(self, release: Release, variant: Variant) -> Recipe:
+        compiler = data.of(release).userland(variant.toolchain)
+        protection = release.stack_protectors[variant.stack_protector].of_world
+        which = world.label(compiler, protection)
+        if which not in self._worlds:
+            self._worlds[which] = world.recipe(release, self._plain, compiler, protection)
+        return self._worlds[which]
+
+    def live(self, release: Release, variant: Variant) -> Recipe:
+        """The recipe of a CD with the live system of `variant`: see `live.recipe`. Raises `UsageError`."""
+        own = data.iso(release)
+        compiler = data.of(release).userland(variant.toolchain)
+        userland = self._world(release, variant)
+        loader = loaders.recipe(release, self._plain, compiler, userland, own.loader, "CD loader")
+        parts = (userland, kernel.recipe(release, self._tree, variant))
+        over = (loader, live.skeleton(release, self._plain))
+        name = variant.id.removeprefix(f"{release.name}/")
+        return live.recipe(release, name, parts, over, release.kernels[variant.kernel].tunables)
 
     def buildworld(self, release: Release, variant: Variant, workspace: Workspace, machine: Machine) -> Recipe:
         """`make buildworld` in a guest of `variant` that `machine` boots; see `native.buildworld`."""
@@ -91,6 +110,17 @@ class Target:
         """The disk, which boots by itself, and root's key to it, unless it turned out to have no SSH server."""
         login = _login(_keys(workspace)) if image_made.facts.get("ssh", True) else _CONSOLE
         return Media(disks=(Disk(image_made.path / image.DISK),), login=login)
+
+
+def taken_in(release: Release, medium: Path, digest: str, workspace: Workspace, boot: Boot) -> Recipe:
+    """The recipe of a disk out of `medium`, whose SHA-256 is `digest`: a disk as it is (`.img`), or a CD (`.iso`)
+    that installs itself in a guest that `boot` boots. Raises `UsageError` for anything else."""
+    match medium.suffix.lower():
+        case ".img":
+            return imported.raw(release, medium, digest)
+        case ".iso":
+            return imported.recipe(release, medium, digest, _keys(workspace), boot)
+    raise UsageError(f"{medium.name} is neither a CD nor a disk by its name", hint="call it .iso, or .img")
 
 
 def _keys(workspace: Workspace) -> identity.Identity:

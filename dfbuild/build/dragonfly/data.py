@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from dfbuild.build.dragonfly.layout import Places
 from dfbuild.errors import UsageError
 from dfbuild.releases import Release
-from dfbuild.releases.schema import Name, Strict, Text
+from dfbuild.releases.schema import Name, Stage, Strict, Text
 
 
 class Edit(Strict):
@@ -162,8 +162,8 @@ class KernelBuild(Strict):
     """Names of objects that are not of the compiler: carried by the tree as such, or run on this host."""
 
 
-class Efi(Strict):
-    """Table `[build.efi]`: what UEFI firmware starts."""
+class Loaders(Strict):
+    """Table `[build.efi]`: what UEFI firmware starts. Or `[build.iso.loader]`: what a CD's boot program loads."""
 
     sources: tuple[str, ...]
     """All parts of the tree that are read while it is built; others are not there."""
@@ -175,6 +175,30 @@ class Efi(Strict):
     """Path in the guest ▸ the file that the makefiles make, named as if it were in the tree."""
     edits: tuple[Edit, ...] = ()
     """Beside those of `[build]`, and of no concern to the world."""
+
+
+class Iso(Strict):
+    """Table `[build.iso]`: a CD with the live system, and how that system installs itself."""
+
+    skeleton: Text
+    """Directory of the tree whose files lie over those of the world on the medium."""
+    without: tuple[str, ...] = ()
+    """Of them, what does not."""
+    kept: dict[str, Text]
+    """Directory of the world ▸ where on the medium it is as a disk's system needs it, whatever the live one has."""
+    left: tuple[str, ...] = ()
+    """Files and directories of the medium that a disk's system does not get."""
+    boot: Text
+    """What the BIOS starts."""
+    loader: Loaders
+    label: Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,32}$")]
+    """The volume's."""
+    stages: tuple[Stage, ...]
+    """How the live system boots, in place of `console.stages`."""
+    silence: Annotated[float, Field(gt=0)] = 120.0
+    """As `console.silence`: a boot program that reads sector by sector says nothing meanwhile."""
+    minutes: Annotated[float, Field(gt=0)] = 10.0
+    """How long an installation may take on an accelerated guest."""
 
 
 class Image(Strict):
@@ -209,8 +233,10 @@ class Build(Strict):
     world: World | None = None
     """Where none is known to build, there is none."""
     kernel: KernelBuild | None = None
-    efi: Efi | None = None
+    efi: Loaders | None = None
     """Where the tree has no such thing, there is none."""
+    iso: Iso | None = None
+    """Where the tree knows how to install itself, and it is known how."""
     image: Image = Image()
     epoch: int = 0
     """Seconds since 1970 that whatever wants a date gets."""
@@ -269,11 +295,19 @@ def kernel(release: Release) -> KernelBuild:
     return found
 
 
-def efi(release: Release) -> Efi:
+def efi(release: Release) -> Loaders:
     """Its part about UEFI; raises `UsageError` where there is none."""
     found = of(release).efi
     if found is None:
         raise UsageError(
             f"{release.title} has nothing that UEFI firmware could start: releases/{release.name}.toml"
         )
+    return found
+
+
+def iso(release: Release) -> Iso:
+    """Its part about CDs; raises `UsageError` where there is none."""
+    found = of(release).iso
+    if found is None:
+        raise UsageError(f"{release.title} has no live system that dfbuild knows of: releases/{release.name}.toml")
     return found

@@ -74,7 +74,7 @@ def recipe(
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         work = kitchen.directory
         tree, image, raw = work / "tree", work / "root.ufs", work / "disk.raw"
-        run = _runner(kitchen, *layout.readable)
+        run = runner(kitchen, *layout.readable)
 
         made = kitchen.needs[: len(kitchen.needs) - len(parts)]
         laid = kitchen.needs[len(made) :]
@@ -83,7 +83,7 @@ def recipe(
         for path, content in {**files, _HOST_KEY: identity.host_key.read_bytes()}.items():
             replace(tree / path, content)
         text = "\n".join([*logs, dragonfly.log(), *((one.path / LOG).read_text() for one in made)])
-        entries = manifest.scan(tree, manifest.parse_log(text, _names(tree)))
+        entries = manifest.scan(tree, manifest.parse_log(text, names(tree)))
 
         kitchen.say(f"writing {len(entries)} files")
         ufs.make(tree, manifest.manifest(entries, epoch), image, size=layout.root_bytes, epoch=epoch, run=run)
@@ -93,7 +93,7 @@ def recipe(
         disk.convert(raw, work / DISK, run)
         (work / DISK).chmod(0o600)  # the host's private key is in it
         for left in (tree, image, raw):
-            _remove(left)
+            remove(left)
         return facts
 
     inputs = {
@@ -115,10 +115,10 @@ def nodes(world: Recipe) -> Recipe:
         (need,) = kitchen.needs
         directory = kitchen.directory / "dev"
         directory.mkdir()
-        devices.make(disks.read(need.path / ROOT, "dev/MAKEDEV").decode(), directory, _runner(kitchen))
+        devices.make(disks.read(need.path / ROOT, "dev/MAKEDEV").decode(), directory, runner(kitchen))
         log = devices.log(directory)
         (kitchen.directory / LOG).write_text(log, encoding="ascii")
-        _remove(directory)
+        remove(directory)
         return {"nodes": log.count("\n")}
 
     return Recipe(StepKind.IMAGE, f"devices of {world.name}", {"form": 1}, make, needs=(world,), minutes=5)
@@ -164,25 +164,26 @@ def _link(source: Path, target: Path) -> None:
     os.link(source, target, follow_symlinks=False)
 
 
-def _names(tree: Path) -> Names:
+def names(tree: Path) -> Names:
+    """The numbers of users and groups that `tree` itself has."""
     return Names.parse(disks.read(tree, "etc/master.passwd").decode(), disks.read(tree, "etc/group").decode())
 
 
-def _runner(kitchen: Kitchen, *readable: Path) -> ufs.Run:
+def runner(kitchen: Kitchen, *readable: Path) -> ufs.Run:
     """Runs programs in a sandbox that may write to the step's directory, and returns what they print."""
     work = kitchen.directory
 
     def run(argv: Sequence[str | Path], environment: Mapping[str, str]) -> str:
         log = step.component_log(kitchen, str(argv[0]))
-        names = {**environment, "TMPDIR": str(work)}
-        step.run(kitchen, Sandbox(writable=(work,), readable=readable, environment=names), argv, str(argv[0]))
+        variables = {**environment, "TMPDIR": str(work)}
+        step.run(kitchen, Sandbox(writable=(work,), readable=readable, environment=variables), argv, str(argv[0]))
         return log.read_text(errors="replace").partition("\n")[2]
 
     return run
 
 
-def _remove(path: Path) -> None:
-    """A file, or a tree with directories that nobody may write to."""
+def remove(path: Path) -> None:
+    """Remove a file, or a tree with directories that nobody may write to."""
     if not path.is_dir():
         path.unlink()
         return

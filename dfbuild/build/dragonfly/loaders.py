@@ -1,7 +1,7 @@
-"""What UEFI firmware starts, and what that starts: boot1.efi and loader.efi, as a part of an image.
+"""Boot programs, as a part of an image: what UEFI firmware starts, and the loader that a CD has.
 
-The world has both. Here they are built once more, with what must be done to make them run (`[build.efi]`), and
-without building a world anew for it.
+The world has them. Here they are built once more, with what must be done to make them run (`[build.efi]`,
+`[build.iso.loader]`), and without building a world anew for it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ _TARGETS = ("obj", "depend", "all")
 _LOG = "type=file uname=root gname=wheel mode=0555"
 
 
-def recipe(release: Release, tree: Tree, name: str, world: Recipe) -> Recipe:
-    """`root/` with the programs of `tree`, compiled by toolchain `name` with the libraries of `world`.
+def recipe(release: Release, tree: Tree, name: str, world: Recipe, own: data.Loaders, what: str) -> Recipe:
+    """`root/` with the programs `own` of `tree`, compiled by toolchain `name` with the libraries of `world`.
 
-    Raises `UsageError` where the release has none.
+    `what` is what the step is called by.
     """
-    own = data.efi(release)
     build = data.of(release)
     build = build.model_copy(update={"edits": (*build.edits, *own.edits)})
     parts = within.Parts(tree, build, (*build.sources, *own.sources))
@@ -65,4 +64,4 @@ def recipe(release: Release, tree: Tree, name: str, world: Recipe) -> Recipe:
 
     inputs = {**parts.inputs(), "own": own.model_dump(exclude={"edits"}), "form": 1}
     needs = (world, worldkit.recipe(release, tree), toolchain.recipe(release, tree, name))
-    return Recipe(StepKind.WORLD, f"{world.name} EFI", inputs, make, needs=needs, minutes=15)
+    return Recipe(StepKind.WORLD, f"{world.name} {what}", inputs, make, needs=needs, minutes=15)

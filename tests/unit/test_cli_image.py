@@ -1,0 +1,101 @@
+"""What `dfbuild image` says before anything is built or booted, and the names of base images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from dfbuild.build import bases
+from dfbuild.build.bases import Base
+from dfbuild.cli import image
+from dfbuild.cli.guest import up
+from dfbuild.cli.parser import build
+from dfbuild.errors import UsageError
+from dfbuild.workspace import Workspace
+
+CONFIG = Path(__file__).parents[2] / "configs" / "reference.toml"
+CELL = ("--cell", "reference/gcc-12+ssp/smp @ up")
+
+
+@pytest.fixture
+def medium(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.img"
+    path.write_bytes(b"boot" * 1024)
+    return path
+
+
+def take(work: Path, medium: Path, sum: str, *more: str) -> int:
+    words = ["image", "import", str(medium), "--sha256", sum, "--work", str(work), "--json", *more]
+    return image.take(build().parse_args(words))
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_file_with_another_sum_is_not_taken(tmp_path: Path, medium: Path) -> None:
+    other = hashlib.sha256(b"another").hexdigest()
+    with pytest.raises(UsageError, match=f"its SHA-256 is {digest(medium)}, not {other}"):
+        take(tmp_path / "work", medium, other.upper(), "--release", "master")
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("sum", "more", "message"),
+    [
+        ("abc", (), "'abc' is no SHA-256"),
+        ("", (), "'' is no SHA-256"),
+        ("of it", (), "does not say which release it is of"),
+        ("of it", ("--release", "reference"), "is not taken in from elsewhere"),
+        ("of it", ("--release", "master", "--name", "../x"), r"'\.\./x' can't be a base image's name"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, medium: Path, sum: str, more: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        take(tmp_path / "work", medium, digest(medium) if sum == "of it" else sum, *more)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no file"):
+        take(tmp_path, tmp_path / "none.iso", "0" * 64)
+
+
+def test_a_disk_gets_a_name_and_is_listed(tmp_path: Path, medium: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    work = tmp_path / "work"
+    assert take(work, medium, digest(medium), "--release", "master") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["name"], report["release"]) == ("disk", "master")
+    base = bases.find(Workspace(work), "disk")
+    assert (base.medium, base.ssh) == (digest(medium), False)
+    assert base.artefact(Workspace(work)).path == Path(report["path"])
+    assert image.listing(build().parse_args(["image", "list", "--work", str(work)])) == 0
+    assert capsys.readouterr().out == f"disk  master  {digest(medium)}\n"
+
+
+def test_a_base_image_that_is_not_there(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with pytest.raises(UsageError, match="no base image is called 'x'") as caught:
+        bases.find(workspace, "x")
+    assert "dfbuild image import" in caught.value.hint
+    bases.save(workspace, Base("y", "master", "0" * 64, "gone", True))
+    with pytest.raises(UsageError, match="no base image is called 'x'") as caught:
+        bases.find(workspace, "x")
+    assert caught.value.hint == "there are: y"
+    with pytest.raises(UsageError, match="the disk of base image 'y' has gone"):
+        bases.find(workspace, "y").artefact(workspace)
+
+
+def test_a_guest_of_a_base_image_of_another_release(tmp_path: Path) -> None:
+    bases.save(Workspace(tmp_path), Base("y", "master", "0" * 64, "key", True))
+    words = ["guest", "up", str(CONFIG), *CELL, "--work", str(tmp_path), "--base", "y"]
+    with pytest.raises(UsageError, match="base image 'y' is of release master"):
+        up(build().parse_args(words))
+
+
+def test_the_reference_guest_has_no_live_system(tmp_path: Path) -> None:
+    words = ["image", "iso", str(CONFIG), *CELL, "--work", str(tmp_path)]
+    with pytest.raises(UsageError, match="has no live system"):
+        image.iso(build().parse_args(words))
