@@ -148,6 +148,10 @@ class LiveTarget(Protocol):
         """The recipe of a CD with the live system of `variant`. Makes nothing; raises `UsageError` for none."""
         ...
 
+    def live_media(self, release: Release, made: Artefact) -> tuple[Release, Media]:
+        """What a guest of that CD boots from, and `release` with the boot stages that it shows then."""
+        ...
+
 
 class Target(Protocol):
     """Knows how one family of operating systems is built. One package below `dfbuild.build` implements it."""

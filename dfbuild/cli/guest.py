@@ -8,14 +8,16 @@ import shlex
 import sys
 
 from dfbuild.build import bases
+from dfbuild.build.recipe import LiveTarget, Target
 from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.cli import xenhost
-from dfbuild.cli.matrix import choose
+from dfbuild.cli.matrix import Chosen, choose
 from dfbuild.console.transcript import printable
 from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
 from dfbuild.matrix import xen
-from dfbuild.model import Cell
+from dfbuild.model import Cell, Media, Shape
+from dfbuild.releases import Release
 from dfbuild.session import attach, keep
 from dfbuild.shell import open_shell
 from dfbuild.workspace import Workspace
@@ -33,22 +35,9 @@ def up(arguments: argparse.Namespace) -> int:
     cell = one(chosen.plan.cells)
     deadline = Deadline.after(_UP_SECONDS, what=cell.id)
     xenhost.require(chosen.xen_host, [cell], deadline.sooner(_EXAMINE_SECONDS))
-    store = ArtefactStore(workspace)
-    given = bases.find(workspace, arguments.base) if arguments.base else None
-    if given is not None and given.release != chosen.matrix.release.name:
-        raise UsageError(
-            f"base image {given.name!r} is of release {given.release}", hint="name another matrix file"
-        )
-    needs = chosen.plan.needs(cell)
-    image, *_ = [
-        given.artefact(workspace)
-        if given is not None and recipe is needs[0]
-        else build_all(recipe, store, deadline, _say)
-        for recipe in needs
-    ]
-    media = xen.media(chosen.target, chosen.matrix.release, cell, image, workspace, chosen.xen_host)
+    release, media = _media(arguments, chosen, cell, deadline)
     name = arguments.name or cell.shape.name
-    manifest = keep.up(workspace, name, chosen.matrix.release, cell, media, deadline, _say)
+    manifest = keep.up(workspace, name, release, cell, media, deadline, _say)
     host, port = manifest.ssh or ("", 0)
     if arguments.json:
         json.dump(
@@ -57,7 +46,8 @@ def up(arguments: argparse.Namespace) -> int:
         print()
         return 0
     print(f"{name} is up: {cell.id}")
-    print(f"  dfbuild guest exec {shlex.quote(name)} COMMAND")
+    via = "" if manifest.ssh else "--via serial "
+    print(f"  dfbuild guest exec {via}{shlex.quote(name)} COMMAND")
     if manifest.login.key:
         print(f"  ssh -i {shlex.quote(str(manifest.login.key))} -p {port} {manifest.login.user}@{host}")
     # pytest knows the usual work directory only; elsewhere the guest is named by its file.
@@ -65,6 +55,42 @@ def up(arguments: argparse.Namespace) -> int:
     print(f"  pytest --pyargs dfbuild.suites --dfbuild-guest {shlex.quote(known)}")
     print(f"  dfbuild guest down {shlex.quote(name)}")
     return 0
+
+
+def _media(arguments: argparse.Namespace, chosen: Chosen, cell: Cell, deadline: Deadline) -> tuple[Release, Media]:
+    """What the guest boots, built as far as it is not there, and the release as it boots then."""
+    store, release, target = ArtefactStore(chosen.workspace), chosen.matrix.release, chosen.target
+    if arguments.live:
+        lively = live_target(target, release)
+        require_plain(cell, release, "a live system")
+        return lively.live_media(release, build_all(lively.live(release, cell.variant), store, deadline, _say))
+    if arguments.base:
+        base = bases.find(chosen.workspace, arguments.base)
+        if base.release != release.name:
+            raise UsageError(f"base image {base.name!r} is of release {base.release}", hint="another matrix file")
+        require_plain(cell, release, f"base image {base.name!r}")
+        return release, target.media(release, cell, base.artefact(chosen.workspace), chosen.workspace)
+    image, *_ = [build_all(recipe, store, deadline, _say) for recipe in chosen.plan.needs(cell)]
+    return release, xen.media(target, release, cell, image, chosen.workspace, chosen.xen_host)
+
+
+def require_plain(cell: Cell, release: Release, what: str) -> None:
+    """Raise `UsageError` for a shape that starts from other hardware than `what` is made for: the release's own."""
+    own = Shape("own", **release.shape.given())
+    for key in ("hypervisor", "firmware", "disk"):
+        has, wanted = getattr(cell.shape, key), getattr(own, key)
+        if has != wanted:
+            raise UsageError(
+                f"{what} is made for {key} {wanted!r}, and shape {cell.shape.name} has {has!r}",
+                hint="choose a cell with another shape",
+            )
+
+
+def live_target(target: Target, release: Release) -> LiveTarget:
+    """`target`, if its systems run from a CD; raises `UsageError`."""
+    if isinstance(target, LiveTarget):
+        return target
+    raise UsageError(f"{release.title} has no live system", hint="name a matrix file of a DragonFly release")
 
 
 def one(cells: tuple[Cell, ...]) -> Cell:

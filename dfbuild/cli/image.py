@@ -16,9 +16,8 @@ from pathlib import Path
 
 from dfbuild import releases
 from dfbuild.build import bases, dragonfly
-from dfbuild.build.recipe import LiveTarget
 from dfbuild.build.store import ArtefactStore, build_all
-from dfbuild.cli.guest import one
+from dfbuild.cli.guest import live_target, one
 from dfbuild.cli.matrix import choose
 from dfbuild.deadline import Deadline
 from dfbuild.errors import InfraError, UsageError
@@ -40,9 +39,8 @@ def iso(arguments: argparse.Namespace) -> int:
     workspace = Workspace.locate(arguments.work)
     chosen = choose(arguments, workspace)
     cell = one(chosen.plan.cells)
-    release, target = chosen.matrix.release, chosen.target
-    if not isinstance(target, LiveTarget):
-        raise UsageError(f"{release.title} has no live system", hint="name a matrix of a DragonFly release")
+    release = chosen.matrix.release
+    target = live_target(chosen.target, release)
     started = time.monotonic()
     recipe = target.live(release, cell.variant)
     made = build_all(recipe, ArtefactStore(workspace), Deadline.after(_SECONDS, what=recipe.id), _say)

@@ -125,9 +125,11 @@ def _guest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _xen_host(up)
     up.set_defaults(build="cross")
     up.add_argument("--name", help="name to call it by (default: the cell's shape)")
-    up.add_argument(
+    instead = up.add_mutually_exclusive_group()
+    instead.add_argument(
         "--base", metavar="NAME", default="", help="boot this base image instead of what the tree makes"
     )
+    instead.add_argument("--live", action="store_true", help="boot a CD with the cell's live system instead")
     listing = _command(actions, "list", "dfbuild.cli.guest:listing", "list the guests that are up")
     down = _command(actions, "down", "dfbuild.cli.guest:down", "end a guest")
     execute = _command(actions, "exec", "dfbuild.cli.guest:execute", "run a shell command in a guest")

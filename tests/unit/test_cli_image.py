@@ -11,9 +11,11 @@ import pytest
 from dfbuild.build import bases
 from dfbuild.build.bases import Base
 from dfbuild.cli import image
-from dfbuild.cli.guest import up
+from dfbuild.cli.guest import require_plain, up
 from dfbuild.cli.parser import build
 from dfbuild.errors import UsageError
+from dfbuild.model import Cell, Shape, Variant
+from dfbuild.releases import load
 from dfbuild.workspace import Workspace
 
 CONFIG = Path(__file__).parents[2] / "configs" / "reference.toml"
@@ -99,3 +101,20 @@ def test_the_reference_guest_has_no_live_system(tmp_path: Path) -> None:
     words = ["image", "iso", str(CONFIG), *CELL, "--work", str(tmp_path)]
     with pytest.raises(UsageError, match="has no live system"):
         image.iso(build().parse_args(words))
+
+
+@pytest.mark.parametrize(
+    ("shape", "wrong"),
+    [
+        (Shape("x", disk="virtio-blk"), ""),
+        (Shape("x", disk="mptsas1068"), "disk 'virtio-blk', and shape x has 'mptsas1068'"),
+        (Shape("x", firmware="uefi"), "firmware 'bios', and shape x has 'uefi'"),
+    ],
+)
+def test_a_base_image_boots_on_the_hardware_that_it_was_made_on(shape: Shape, wrong: str) -> None:
+    cell = Cell(Variant("master", "gcc80", "off", "nx1"), shape)
+    if not wrong:
+        require_plain(cell, load("master"), "it")
+        return
+    with pytest.raises(UsageError, match=wrong):
+        require_plain(cell, load("master"), "it")

@@ -87,6 +87,10 @@ class Target:
         name = variant.id.removeprefix(f"{release.name}/")
         return live.recipe(release, name, parts, over, release.kernels[variant.kernel].tunables)
 
+    def live_media(self, release: Release, made: Artefact) -> tuple[Release, Media]:
+        """Implements `build.recipe.LiveTarget`: root gets in on the console, and needs no password."""
+        return live.followed(release), Media(cdroms=(made.path / live.MEDIUM,), login=_CONSOLE)
+
     def buildworld(self, release: Release, variant: Variant, workspace: Workspace, machine: Machine) -> Recipe:
         """`make buildworld` in a guest of `variant` that `machine` boots; see `native.buildworld`."""
         keys = _keys(workspace)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dfbuild.build.dragonfly import data, image
+from dfbuild.build.dragonfly import data, image, live
 from dfbuild.build.recipe import Boot, Kitchen, Recipe
 from dfbuild.image import disk, dragonfly, iso, manifest
 from dfbuild.image.identity import Identity
@@ -100,7 +100,8 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
 
 def installing(release: Release, mark: str) -> Release:
     """`release` as its live system is followed that installs itself: to the script's last word, `mark`. Pure."""
-    own, console = data.iso(release), release.console
+    own, alive = data.iso(release), live.followed(release)
+    console = alive.console
     seconds = own.minutes * 60
     last = Stage(name="installed", pattern=f"^dfbuild: installed {mark}", deadline=seconds)
     failed = Crash(
@@ -118,11 +119,11 @@ def installing(release: Release, mark: str) -> Release:
         verdict=Verdict.BUILD_FAIL,
     )
     changed = {
-        "stages": (*own.stages[:-1], last),
+        "stages": (*console.stages[:-1], last),
         "crashes": (*console.crashes, failed, ignored),
-        "silence": max(own.silence, seconds),
+        "silence": max(console.silence, seconds),
     }
-    return release.model_copy(update={"console": console.model_copy(update=changed)})
+    return alive.model_copy(update={"console": console.model_copy(update=changed)})
 
 
 def seed(directory: Path, files: Mapping[str, bytes], target: Path, run: Run) -> None:

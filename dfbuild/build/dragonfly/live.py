@@ -80,6 +80,13 @@ def recipe(
     return Recipe(StepKind.IMAGE, f"{name} live", inputs, make, needs=(*parts, *over), minutes=15)
 
 
+def followed(release: Release) -> Release:
+    """`release` as its live system boots: by the stages of that. Pure; raises `UsageError` where it has none."""
+    own = data.iso(release)
+    changed = {"stages": own.stages, "silence": own.silence}
+    return release.model_copy(update={"console": release.console.model_copy(update=changed)})
+
+
 def keep(tree: Path, source: str, copy: str) -> None:
     """Put a copy of a directory of `tree` into it, files by hard links. Raises `BuildFailed` if it is missing."""
     if not (tree / source).is_dir():

@@ -1,0 +1,77 @@
+"""The live system of a real tree: boots from its CD to a login, and installs itself on a disk that does so too."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_whole_way
+
+from dfbuild.build.dragonfly import data
+from dfbuild.releases import Release
+from dfbuild.source import Tree
+from dfbuild.workspace import Workspace
+
+pytestmark = [pytest.mark.dragonfly, pytest.mark.boot, pytest.mark.timeout(14400)]
+
+NAME = "live-test"
+
+
+def dfbuild(workspace: Workspace, *words: str | Path) -> str:
+    command = [sys.executable, "-m", "dfbuild", *words[:2], "--work", workspace.root, *words[2:]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def cell(release: Release, tree: Tree) -> tuple[str | Path, ...]:
+    """The words that name the cell."""
+    if data.of(release).iso is None:
+        pytest.skip(f"{release.title} has no live system that dfbuild knows of")
+    config = test_whole_way.CONFIGS / f"dragonfly-{release.name}.toml"
+    return config, "--src", tree.path, "--cell", test_whole_way.cell(release)
+
+
+@pytest.fixture(scope="module")
+def medium(cell: tuple[str | Path, ...], workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cd") / f"{NAME}.iso"
+    dfbuild(workspace, "image", "iso", *cell, "-o", path)
+    return path
+
+
+@pytest.fixture
+def up(cell: tuple[str | Path, ...], workspace: Workspace) -> Iterator[Any]:
+    def begin(*words: str) -> None:
+        dfbuild(workspace, "guest", "up", *cell, "--name", NAME, *words)
+
+    yield begin
+    dfbuild(workspace, "guest", "down", NAME)
+
+
+def test_the_live_system_boots_to_a_login_on_the_serial_console(up: Any, workspace: Workspace) -> None:
+    up("--live")
+    ask = "mount -p; echo > /etc/written && echo > /tmp/written && id -u && ls /etc.hdd/rc.conf"
+    said = dfbuild(workspace, "guest", "exec", "--via", "serial", NAME, ask)
+    mounted = {words[1]: words[2] for words in map(str.split, said.splitlines()) if len(words) > 3}
+    assert mounted["/"] == "cd9660"
+    assert {mounted[place] for place in ("/etc", "/var", "/tmp", "/root")} == {"tmpfs"}
+    assert said.splitlines()[-2:] == ["0", "/etc.hdd/rc.conf"]
+
+
+def test_a_cd_becomes_a_base_image_that_boots_by_itself(medium: Path, up: Any, workspace: Workspace) -> None:
+    sum = subprocess.run(["sha256sum", medium], capture_output=True, text=True, check=True).stdout.split()[0]
+    report = json.loads(dfbuild(workspace, "image", "import", medium, "--sha256", sum, "--json"))
+    assert list(report["facts"]["installed"])[-1] == "installed"
+    assert list(report["facts"]["booted"])[-1] == "login"
+    up("--base", NAME)
+    said = dfbuild(workspace, "guest", "exec", NAME, "mount -p; cat /boot/loader.conf; ls -d /etc.hdd || true")
+    device, place, kind, *_ = said.splitlines()[0].split()
+    assert (Path(device).name, place, kind) == ("vbd0s1a", "/", "ufs")
+    assert "kernel_options" not in said, "no trace of the CD's"
+    assert "No such file" in said
