@@ -109,6 +109,8 @@ class Stage(Strict):
     """Regular expression over console bytes (one line or a prompt)."""
     deadline: Annotated[float, Field(gt=0)]
     """Seconds since the stage before, on an accelerated guest; scaled for emulation."""
+    type: str = ""
+    """What is typed when it is reached; `\\r` is Return."""
 
 
 class Crash(Strict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dfbuild.console.monitor import Monitor
@@ -54,7 +54,8 @@ def boot(
         tracker = BootTracker(stages, silence=release.console.silence, power_on=power_on, factor=factor)
         console = ConsoleReader(stream, directory / CONSOLE_LOG, monitor, power_on=power_on, tracker=tracker)
         console.start()
-        _follow(guest, console, tracker, directory, deadline, on_stage or (lambda _: None))
+        typed = tuple(stage.type for stage in stages)
+        _follow(guest, console, tracker, typed, directory, deadline, on_stage or (lambda _: None))
         return HeldSession(guest, console, _manifest(guest, cell, release, console, deadline), tracker.reached)
     except BaseException:
         end(guest, console)
@@ -65,19 +66,22 @@ def _follow(
     guest: Guest,
     console: ConsoleReader,
     tracker: BootTracker,
+    typed: Sequence[str],
     directory: Path,
     deadline: Deadline,
     on_stage: Callable[[StageReached], None],
 ) -> None:
-    """Return once the last stage is reached; raise what went wrong."""
+    """Return once the last stage is reached; raise what went wrong. What stages want `typed` is, as they come."""
     told = 0
     while told < len(tracker.stages):
         with console.changed:
             _wait(console, tracker, told, deadline)
             reached = tracker.reached
             overdue = None if console.suspicious else tracker.expired(time.monotonic())
-        for stage in reached[told:]:
+        for stage, text in zip(reached[told:], typed[told:], strict=False):
             on_stage(stage)
+            if text and not console.closed:
+                console.send(text.encode(), deadline)
         told = len(reached)
         if console.crash is not None:
             raise GuestCrashed(console.crash)

@@ -67,6 +67,23 @@ def test_a_good_boot(guest: FakeGuest, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "console.log").read_bytes() == KERNEL + LOGIN
 
 
+def test_what_a_stage_types_is_typed_when_it_is_reached(guest: FakeGuest, tmp_path: Path) -> None:
+    release = quick()
+    kernel, login = release.console.stages
+    asked = (kernel.model_copy(update={"type": "set console=comconsole\r"}), login)
+    told = release.model_copy(update={"console": release.console.model_copy(update={"stages": asked})})
+    guest.script = KERNEL
+    typed: list[bytes] = []
+
+    def answer(stage: StageReached) -> None:
+        if stage.stage == "kernel":
+            threading.Thread(target=lambda: (typed.append(guest.typed(23)), guest.print(LOGIN))).start()
+
+    with boot(guest, told, CELL, tmp_path / "run", soon(), answer) as session:
+        assert [stage.stage for stage in session.stages] == ["kernel", "login"]
+    assert typed == [b"set console=comconsole\r"]
+
+
 @pytest.mark.parametrize(
     ("fields", "overcommit", "patience"),
     [
