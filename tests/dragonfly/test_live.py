@@ -9,16 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import choice
 import pytest
-import test_whole_way
 
 from dfbuild.build.dragonfly import data
+from dfbuild.config import load
+from dfbuild.matrix.expand import expand
+from dfbuild.model import Shape
 from dfbuild.releases import Release
 from dfbuild.source import Tree
 from dfbuild.workspace import Workspace
 
 pytestmark = [pytest.mark.dragonfly, pytest.mark.boot, pytest.mark.timeout(14400)]
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 NAME = "live-test"
 
 
@@ -31,11 +35,21 @@ def dfbuild(workspace: Workspace, *words: str | Path) -> str:
 
 @pytest.fixture(scope="module")
 def cell(release: Release, tree: Tree) -> tuple[str | Path, ...]:
-    """The words that name the cell."""
+    """The words that name one: of the tree's own compiler, with the stack protector, on one CPU."""
     if data.of(release).iso is None:
         pytest.skip(f"{release.title} has no live system that dfbuild knows of")
-    config = test_whole_way.CONFIGS / f"dragonfly-{release.name}.toml"
-    return config, "--src", tree.path, "--cell", test_whole_way.cell(release)
+    config = CONFIGS / f"dragonfly-{release.name}.toml"
+    plain = {field: getattr(Shape("plain", **release.shape.given()), field) for field in ("disk", "firmware")}
+    found = next(
+        cell.id
+        for cell in expand(load(config)).cells
+        if cell.variant.toolchain == choice.compiler(release)
+        and cell.variant.stack_protector == choice.protector(release)
+        and cell.variant.kernel == choice.kernel(release)
+        and cell.shape.cpus == 1
+        and all(getattr(cell.shape, field) == value for field, value in plain.items())
+    )
+    return config, "--src", tree.path, "--cell", found
 
 
 @pytest.fixture(scope="module")

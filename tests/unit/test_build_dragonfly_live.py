@@ -94,6 +94,11 @@ def test_a_world_without_what_is_kept(tmp_path: Path) -> None:
         build(live.recipe(MASTER, "x", [world], [], {}), tmp_path)
 
 
+@pytest.mark.parametrize(("release", "label"), [("master", "DRAGONFLY_MASTER"), ("5.8", "DRAGONFLY_5_8")])
+def test_a_volume_is_labelled_by_its_release(release: str, label: str) -> None:
+    assert live.label(release) == label
+
+
 def test_a_log_is_said_twice_of_what_is_kept_and_of_nothing_else() -> None:
     log = "./etc mode=0755\n./etc/rc mode=0644\n./etcetera mode=0600\n./usr/etc mode=0700\n"
     assert live.kept(log, {"etc": "etc.hdd"}) == f"{log}./etc.hdd mode=0755\n./etc.hdd/rc mode=0644\n"
@@ -141,7 +146,9 @@ def test_an_installation_that_goes_wrong(console: str, title: str) -> None:
 def test_an_installation_is_followed_to_its_last_word() -> None:
     release = imported.installing(MASTER, "f00")
     stages = release.console.stages
-    assert [stage.name for stage in stages] == ["cdboot", "kernel", "root", "installed"]
+    names = ["cdboot", "menu", "prompt", "console", "menu again", "kernel", "root", "installed"]
+    assert [stage.name for stage in stages] == names
+    assert "".join(stage.type for stage in stages) == "9set console=comconsole\rmenu\r1"
     assert re.search(stages[-1].pattern, "dfbuild: unmounting\r\ndfbuild: installed f00\r\n", re.MULTILINE)
     assert not re.search(stages[-1].pattern, "dfbuild: installed other\r\n", re.MULTILINE)
     assert stages[-1].deadline == release.console.silence == data.iso(MASTER).minutes * 60

@@ -191,12 +191,14 @@ class Iso(Strict):
     boot: Text
     """What the BIOS starts."""
     loader: Loaders
-    label: Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,32}$")]
-    """The volume's."""
+    serial: tuple[Stage, ...] = ()
+    """How the loader of a CD that is not ours is told of the serial console, after the first of `stages`."""
     stages: tuple[Stage, ...]
     """How the live system boots, in place of `console.stages`."""
     silence: Annotated[float, Field(gt=0)] = 120.0
     """As `console.silence`: a boot program that reads sector by sector says nothing meanwhile."""
+    root: int = Field(default=6144, ge=256)
+    """MiB of the root file system that is installed: others' media have packages and sources on them."""
     minutes: Annotated[float, Field(gt=0)] = 10.0
     """How long an installation may take on an accelerated guest."""
 

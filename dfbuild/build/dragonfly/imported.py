@@ -3,7 +3,7 @@
 A CD is booted with a second one beside it, the *seed*: the live system's pfi finds the seed's `pfi.conf` and runs
 the script that this names (etc/rc.d/pfi of a tree's nrelease). The script, `images/dragonfly/install`, installs on
 an empty disk with the live system's own programs, and puts the files of a guest of ours over that, so that the disk
-is one like any other. All of it is seen on the serial console: the live system must have one.
+is one like any other. All of it is seen on the serial console, which the loader is told of.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
     mark = hashlib.sha256(f"{digest} installed".encode()).hexdigest()[:16]
     script = dragonfly.install({
         "disk": name,
-        "root": sizes.root,
+        "root": own.root,
         "swap": sizes.swap,
         "kept": own.kept,
         "left": [*own.left, iso.CATALOG],
@@ -72,7 +72,7 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
         work, run = kitchen.directory, image.runner(kitchen, medium)
         beside, blank, kept = work / "seed.iso", work / "blank.qcow2", work / "kept"
         seed(work / "seed", {**public, f"root/{_HOST_KEY}": keys.host_key.read_bytes()}, beside, run)
-        size = sizes.root + sizes.swap + _MARGIN
+        size = own.root + sizes.swap + _MARGIN
         run(["qemu-img", "create", "-q", "-f", "qcow2", blank, f"{size}M"], {})
         kept.mkdir(mode=0o700)
         kitchen.say("installing")
@@ -90,7 +90,7 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
     inputs = {
         "release": release.name,
         "medium": digest,
-        "sizes": [sizes.root, sizes.swap],
+        "sizes": [own.root, sizes.swap],
         "seed": {path: hashlib.sha256(content).hexdigest() for path, content in public.items()},
         "form": 1,
     }
@@ -119,7 +119,7 @@ def installing(release: Release, mark: str) -> Release:
         verdict=Verdict.BUILD_FAIL,
     )
     changed = {
-        "stages": (*console.stages[:-1], last),
+        "stages": (console.stages[0], *own.serial, *console.stages[1:-1], last),
         "crashes": (*console.crashes, failed, ignored),
         "silence": max(console.silence, seconds),
     }

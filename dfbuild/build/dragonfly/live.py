@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ def recipe(
     """
     own, epoch = data.iso(release), data.of(release).image.epoch
     files = dragonfly.live(release.title, tunables)
-    volume = iso.Volume(own.label, own.boot, epoch)
+    volume = iso.Volume(label(release.name), own.boot, epoch)
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         work = kitchen.directory
@@ -85,6 +86,11 @@ def followed(release: Release) -> Release:
     own = data.iso(release)
     changed = {"stages": own.stages, "silence": own.silence}
     return release.model_copy(update={"console": release.console.model_copy(update=changed)})
+
+
+def label(release: str) -> str:
+    """The volume's label, for the name of a release. Pure."""
+    return re.sub(r"[^A-Z0-9]", "_", f"DRAGONFLY_{release.upper()}")[:32]
 
 
 def keep(tree: Path, source: str, copy: str) -> None:
