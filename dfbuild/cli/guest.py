@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 
 from dfbuild.build import bases
 from dfbuild.build.recipe import LiveTarget, Target
@@ -26,6 +27,8 @@ _UP_SECONDS = 1800.0
 _EXAMINE_SECONDS = 60.0
 _DOWN_SECONDS = 15.0
 _COMMAND_SECONDS = 3600.0
+_STARTS = ("hypervisor", "firmware", "disk")
+"""What of a shape a system that is not made for it may fail to start from; a CD does not mind the disk."""
 
 
 def up(arguments: argparse.Namespace) -> int:
@@ -62,7 +65,7 @@ def _media(arguments: argparse.Namespace, chosen: Chosen, cell: Cell, deadline: 
     store, release, target = ArtefactStore(chosen.workspace), chosen.matrix.release, chosen.target
     if arguments.live:
         lively = live_target(target, release)
-        require_plain(cell, release, "a live system")
+        require_plain(cell, release, "a live system", _STARTS[:2])
         return lively.live_media(release, build_all(lively.live(release, cell.variant), store, deadline, _say))
     if arguments.base:
         base = bases.find(chosen.workspace, arguments.base)
@@ -74,10 +77,10 @@ def _media(arguments: argparse.Namespace, chosen: Chosen, cell: Cell, deadline: 
     return release, xen.media(target, release, cell, image, chosen.workspace, chosen.xen_host)
 
 
-def require_plain(cell: Cell, release: Release, what: str) -> None:
+def require_plain(cell: Cell, release: Release, what: str, keys: Sequence[str] = _STARTS) -> None:
     """Raise `UsageError` for a shape that starts from other hardware than `what` is made for: the release's own."""
     own = Shape("own", **release.shape.given())
-    for key in ("hypervisor", "firmware", "disk"):
+    for key in keys:
         has, wanted = getattr(cell.shape, key), getattr(own, key)
         if has != wanted:
             raise UsageError(

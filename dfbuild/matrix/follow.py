@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dfbuild.build.recipe import Kitchen
-from dfbuild.build.store import tail
+from dfbuild.console.transcript import excerpt
 from dfbuild.errors import BuildFailed, GuestError
 from dfbuild.guest import create
 from dfbuild.guest.accel import probe
@@ -15,7 +15,11 @@ from dfbuild.guest.protocol import GuestSpec
 from dfbuild.model import Cell, Media, Shape, Variant
 from dfbuild.releases import Release
 from dfbuild.session import boot
+from dfbuild.session.held import CONSOLE_LOG
 from dfbuild.workspace import runtime_directory
+
+_LINES = 20
+"""Of the console, for a guest that does not get there."""
 
 
 def follow(
@@ -33,9 +37,10 @@ def follow(
         ) as up:
             return {reached.stage: round(reached.seconds, 1) for reached in up.stages}
     except GuestError as error:
-        log = logs / "console.log"
+        log = logs / CONSOLE_LOG
+        last = excerpt(log, log.stat().st_size, before=_LINES) if log.is_file() else ""
         raise BuildFailed(
-            f"{what}: {error.message}", component=what, log=log, tail=tail(log), hint=error.hint
+            f"{what}: {error.message}", component=what, log=log, tail=last, hint=error.hint
         ) from error
     finally:
         shutil.rmtree(runtime, ignore_errors=True)
