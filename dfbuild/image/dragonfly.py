@@ -27,6 +27,8 @@ class Settings:
     """Empty for none."""
     tunables: Mapping[str, str] = field(default_factory=dict)
     """What the loader tells the kernel."""
+    delay: int = 0
+    """Seconds that the loader waits for a key."""
     hostname: str = "dfly"
     management: tuple[str, ...] = ("em0",)
     """Names that the network interface may have that SSH comes in by."""

@@ -217,6 +217,8 @@ class Image(Strict):
     """Disk model of a shape ▸ the guest's name for its first disk."""
     management: tuple[Name, ...] = ("em0",)
     """Names that the first network interface may have in the guest, by its driver."""
+    delay: int = Field(default=0, ge=0)
+    """The least number of seconds that its loader can be told to wait for a key."""
     makedev: bool = True
     """Whether device nodes are made once and for all, by `/dev/MAKEDEV`."""
 

@@ -67,6 +67,7 @@ def recipe(
         root=f"{device}s1a",
         swap=f"{device}s1b" if sizes.swap else "",
         tunables=tunables or {},
+        delay=sizes.delay,
         management=sizes.management,
     )
     files = {**dragonfly.files(settings), f"{_HOST_KEY}.pub": f"{identity.host_public}\n".encode()}

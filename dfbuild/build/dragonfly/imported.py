@@ -54,6 +54,7 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
         authorized_key=keys.client_public,
         root=f"{name}s1a",
         swap=f"{name}s1b" if sizes.swap else "",
+        delay=sizes.delay,
         management=sizes.management,
     )
     mark = hashlib.sha256(f"{digest} installed".encode()).hexdigest()[:16]
