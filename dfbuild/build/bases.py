@@ -6,14 +6,20 @@ A name is a small file in the work directory that says which artefact it stands 
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
-from dfbuild.build.recipe import Artefact
+from dfbuild.build.recipe import Artefact, Kitchen, Recipe, Target
 from dfbuild.errors import UsageError
-from dfbuild.model import StepKind
+from dfbuild.model import Cell, Media, Refusal, Shape, StepKind
+from dfbuild.releases import Release
 from dfbuild.workspace import Workspace, atomic_write
 
+DISK = "disk.qcow2"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
@@ -28,12 +34,47 @@ class Base:
     key: str
     ssh: bool
 
-    def artefact(self, workspace: Workspace) -> Artefact:
-        """The disk's artefact; raises `UsageError` if it has gone."""
-        path = workspace.artefacts / StepKind.IMAGE / self.key
-        if not path.is_dir():
+    def disk(self, workspace: Workspace) -> Path:
+        """Its disk; raises `UsageError` if that has gone."""
+        path = workspace.artefacts / StepKind.IMAGE / self.key / DISK
+        if not path.is_file():
             raise UsageError(f"the disk of base image {self.name!r} has gone", hint="import it again")
-        return Artefact(StepKind.IMAGE, self.name, self.key, path, {"ssh": self.ssh})
+        return path
+
+
+_STARTS = ("hypervisor", "firmware", "disk")
+"""What of a shape a system that was not made for it may fail to start from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Based:
+    """A `Target` whose cells all boot `base`, whatever they are of: their kernel is the base image's own."""
+
+    target: Target
+    base: Base
+
+    def image(self, release: Release, cell: Cell, workspace: Workspace) -> Recipe:
+        """The recipe of an artefact with the base image's disk. Raises `UsageError` if that has gone."""
+        disk = self.base.disk(workspace)
+
+        def make(kitchen: Kitchen) -> Mapping[str, Any]:
+            os.link(disk, kitchen.directory / DISK)
+            return {"base": self.base.name, "medium": self.base.medium, "ssh": self.base.ssh}
+
+        return Recipe(StepKind.IMAGE, f"base image {self.base.name}", {"disk": self.base.key}, make)
+
+    def refuse(self, release: Release, cell: Cell) -> Refusal | None:
+        """Refuses shapes that start from other hardware than the release's own, which base images are made on."""
+        own = Shape("own", **release.shape.given())
+        for key in _STARTS:
+            has, wanted = getattr(cell.shape, key), getattr(own, key)
+            if has != wanted:
+                return Refusal(cell, f"base image {self.base.name} is made for {key} {wanted!r}, not {has!r}")
+        return self.target.refuse(release, cell)
+
+    def media(self, release: Release, cell: Cell, image: Artefact, workspace: Workspace) -> Media:
+        """As for a disk that the target made."""
+        return self.target.media(release, cell, image, workspace)
 
 
 def require_name(name: str) -> str:
@@ -51,8 +92,15 @@ def save(workspace: Workspace, base: Base) -> None:
     atomic_write(path, json.dumps(asdict(base), indent=1, sort_keys=True) + "\n")
 
 
-def find(workspace: Workspace, name: str) -> Base:
-    """The base image of that name; raises `UsageError` with the names that there are."""
+def find(workspace: Workspace, name: str, release: str = "") -> Base:
+    """The base image of that name, and of `release`; raises `UsageError` with the names that there are."""
+    found = _read(workspace, name)
+    if release and found.release != release:
+        raise UsageError(f"base image {name!r} is of release {found.release}", hint="name another matrix file")
+    return found
+
+
+def _read(workspace: Workspace, name: str) -> Base:
     try:
         return Base(**json.loads((workspace.bases / f"{require_name(name)}.json").read_text(encoding="utf-8")))
     except FileNotFoundError:

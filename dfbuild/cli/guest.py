@@ -6,9 +6,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
 
-from dfbuild.build import bases
 from dfbuild.build.recipe import LiveTarget, Target
 from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.cli import xenhost
@@ -17,7 +15,7 @@ from dfbuild.console.transcript import printable
 from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
 from dfbuild.matrix import xen
-from dfbuild.model import Cell, Media, Shape
+from dfbuild.model import Cell, Media
 from dfbuild.releases import Release
 from dfbuild.session import attach, keep
 from dfbuild.shell import open_shell
@@ -27,8 +25,6 @@ _UP_SECONDS = 1800.0
 _EXAMINE_SECONDS = 60.0
 _DOWN_SECONDS = 15.0
 _COMMAND_SECONDS = 3600.0
-_STARTS = ("hypervisor", "firmware", "disk")
-"""What of a shape a system that is not made for it may fail to start from; a CD does not mind the disk."""
 
 
 def up(arguments: argparse.Namespace) -> int:
@@ -65,28 +61,16 @@ def _media(arguments: argparse.Namespace, chosen: Chosen, cell: Cell, deadline: 
     store, release, target = ArtefactStore(chosen.workspace), chosen.matrix.release, chosen.target
     if arguments.live:
         lively = live_target(target, release)
-        require_plain(cell, release, "a live system", _STARTS[:2])
+        _require_bios(cell)
         return lively.live_media(release, build_all(lively.live(release, cell.variant), store, deadline, _say))
-    if arguments.base:
-        base = bases.find(chosen.workspace, arguments.base)
-        if base.release != release.name:
-            raise UsageError(f"base image {base.name!r} is of release {base.release}", hint="another matrix file")
-        require_plain(cell, release, f"base image {base.name!r}")
-        return release, target.media(release, cell, base.artefact(chosen.workspace), chosen.workspace)
     image, *_ = [build_all(recipe, store, deadline, _say) for recipe in chosen.plan.needs(cell)]
     return release, xen.media(target, release, cell, image, chosen.workspace, chosen.xen_host)
 
 
-def require_plain(cell: Cell, release: Release, what: str, keys: Sequence[str] = _STARTS) -> None:
-    """Raise `UsageError` for a shape that starts from other hardware than `what` is made for: the release's own."""
-    own = Shape("own", **release.shape.given())
-    for key in keys:
-        has, wanted = getattr(cell.shape, key), getattr(own, key)
-        if has != wanted:
-            raise UsageError(
-                f"{what} is made for {key} {wanted!r}, and shape {cell.shape.name} has {has!r}",
-                hint="choose a cell with another shape",
-            )
+def _require_bios(cell: Cell) -> None:
+    """Raise `UsageError` for a shape that a CD does not start on."""
+    if cell.shape.on_xen or cell.shape.firmware != "bios":
+        raise UsageError(f"shape {cell.shape.name} does not start from a CD", hint="choose a cell with a BIOS")
 
 
 def live_target(target: Target, release: Release) -> LiveTarget:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dfbuild import __version__
+from dfbuild.build import bases
 from dfbuild.build.recipe import Artefact, Target
 from dfbuild.build.store import ArtefactStore
 from dfbuild.build.targets import target
@@ -97,6 +98,8 @@ def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
     expansion = narrow(select(expand(matrix), arguments.filter), arguments.cell)
     in_guests = machine if arguments.build == "native" else None
     builder = target(matrix.release, lambda: _trees(arguments, matrix, workspace), in_guests)
+    if arguments.base:
+        builder = bases.Based(builder, bases.find(workspace, arguments.base, matrix.release.name))
     where = xenhost.where(arguments)
     planned = plan(expansion.cells, expansion.refusals, builder, matrix.release, workspace, where)
     return Chosen(matrix, builder, planned, workspace, where)
@@ -211,6 +214,7 @@ def _options(arguments: argparse.Namespace, matrix: Matrix) -> tuple[str, ...]:
     return (
         *(source.options(arguments) if matrix.release.source is not None else ()),
         *(("--build", arguments.build) if arguments.build != "cross" else ()),
+        *(("--base", arguments.base) if arguments.base else ()),
         *xenhost.options(arguments),
         *(
             word

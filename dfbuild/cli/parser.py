@@ -42,6 +42,12 @@ def _selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cell", metavar="ID", action="append", default=[], help="one cell by its id; repeatable")
 
 
+def _base(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--base", metavar="NAME", default="", help="boot this base image instead of what the tree makes"
+    )
+
+
 def _xen_host(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--xen-host",
@@ -86,6 +92,7 @@ def _matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         default="cross",
         help="where kernels are built: here, or by the tree's own make in a guest (hours under emulation)",
     )
+    _base(matrix)
     matrix.add_argument("--dry-run", action="store_true", help="list cells, steps and command lines; do nothing")
     matrix.add_argument(
         "--resume", nargs="?", const="", metavar="RUN", help="go on with a run that was interrupted (the last one)"
@@ -126,9 +133,7 @@ def _guest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     up.set_defaults(build="cross")
     up.add_argument("--name", help="name to call it by (default: the cell's shape)")
     instead = up.add_mutually_exclusive_group()
-    instead.add_argument(
-        "--base", metavar="NAME", default="", help="boot this base image instead of what the tree makes"
-    )
+    _base(instead)
     instead.add_argument("--live", action="store_true", help="boot a CD with the cell's live system instead")
     listing = _command(actions, "list", "dfbuild.cli.guest:listing", "list the guests that are up")
     down = _command(actions, "down", "dfbuild.cli.guest:down", "end a guest")
@@ -154,7 +159,7 @@ def _image(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _file(iso.add_argument("config", metavar="FILE", help="matrix file (TOML)"))
     _selection(iso)
     _trees(iso)
-    iso.set_defaults(build="cross", xen_host="")
+    iso.set_defaults(build="cross", xen_host="", base="")
     _file(iso.add_argument("-o", "--output", metavar="FILE", help="where it goes (default: its place is printed)"))
     take = _command(actions, "import", "dfbuild.cli.image:take", "make a base image of a CD or a raw disk")
     _file(take.add_argument("medium", metavar="FILE", help=".iso, installed unattended; .img, a disk as it is"))

@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 
 from dfbuild.build import bases
-from dfbuild.build.bases import Base
+from dfbuild.build.bases import Base, Based
+from dfbuild.build.recipe import Artefact, Recipe
+from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.cli import image
-from dfbuild.cli.guest import require_plain, up
+from dfbuild.cli.guest import up
 from dfbuild.cli.parser import build
+from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
-from dfbuild.model import Cell, Shape, Variant
-from dfbuild.releases import load
+from dfbuild.model import Cell, Disk, Media, Refusal, Shape, Variant
+from dfbuild.releases import Release, load
 from dfbuild.workspace import Workspace
 
 CONFIG = Path(__file__).parents[2] / "configs" / "reference.toml"
@@ -72,7 +75,7 @@ def test_a_disk_gets_a_name_and_is_listed(tmp_path: Path, medium: Path, capsys: 
     assert (report["name"], report["release"]) == ("disk", "master")
     base = bases.find(Workspace(work), "disk")
     assert (base.medium, base.ssh) == (digest(medium), False)
-    assert base.artefact(Workspace(work)).path == Path(report["path"])
+    assert base.disk(Workspace(work)).parent == Path(report["path"])
     assert image.listing(build().parse_args(["image", "list", "--work", str(work)])) == 0
     assert capsys.readouterr().out == f"disk  master  {digest(medium)}\n"
 
@@ -87,7 +90,7 @@ def test_a_base_image_that_is_not_there(tmp_path: Path) -> None:
         bases.find(workspace, "x")
     assert caught.value.hint == "there are: y"
     with pytest.raises(UsageError, match="the disk of base image 'y' has gone"):
-        bases.find(workspace, "y").artefact(workspace)
+        bases.find(workspace, "y").disk(workspace)
 
 
 def test_a_guest_of_a_base_image_of_another_release(tmp_path: Path) -> None:
@@ -103,18 +106,41 @@ def test_the_reference_guest_has_no_live_system(tmp_path: Path) -> None:
         image.iso(build().parse_args(words))
 
 
+class Nothing:
+    """Stands for the target: whatever it is asked for it must not be."""
+
+    def image(self, release: Release, cell: Cell, workspace: Workspace) -> Recipe:
+        raise AssertionError("the tree's image is not wanted")
+
+    def refuse(self, release: Release, cell: Cell) -> Refusal | None:
+        return None
+
+    def media(self, release: Release, cell: Cell, image: Artefact, workspace: Workspace) -> Media:
+        return Media(disks=(Disk(image.path / bases.DISK),))
+
+
 @pytest.mark.parametrize(
     ("shape", "wrong"),
     [
         (Shape("x", disk="virtio-blk"), ""),
-        (Shape("x", disk="mptsas1068"), "disk 'virtio-blk', and shape x has 'mptsas1068'"),
-        (Shape("x", firmware="uefi"), "firmware 'bios', and shape x has 'uefi'"),
+        (Shape("x", disk="mptsas1068"), "base image y is made for disk 'virtio-blk', not 'mptsas1068'"),
+        (Shape("x", firmware="uefi"), "base image y is made for firmware 'bios', not 'uefi'"),
+        (Shape("x", hypervisor="xen-hvm"), "base image y is made for hypervisor 'qemu', not 'xen-hvm'"),
     ],
 )
 def test_a_base_image_boots_on_the_hardware_that_it_was_made_on(shape: Shape, wrong: str) -> None:
     cell = Cell(Variant("master", "gcc80", "off", "nx1"), shape)
-    if not wrong:
-        require_plain(cell, load("master"), "it")
-        return
-    with pytest.raises(UsageError, match=wrong):
-        require_plain(cell, load("master"), "it")
+    refusal = Based(Nothing(), Base("y", "master", "0" * 64, "key", True)).refuse(load("master"), cell)
+    assert (refusal.reason if refusal is not None else "") == wrong
+
+
+def test_cells_boot_the_base_image_instead_of_the_trees(tmp_path: Path, medium: Path) -> None:
+    work, release = Workspace(tmp_path / "work"), load("master")
+    take(work.root, medium, digest(medium), "--release", "master")
+    base = bases.find(work, "disk")
+    cell = Cell(Variant("master", "gcc80", "off", "nx1"), Shape("x"))
+    target = Based(Nothing(), base)
+    made = build_all(target.image(release, cell, work), ArtefactStore(work), Deadline.after(60), print)
+    assert made.facts == {"base": "disk", "medium": digest(medium), "ssh": False}
+    (disk,) = target.media(release, cell, made, work).disks
+    assert disk.path.samefile(base.disk(work))
