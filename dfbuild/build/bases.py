@@ -9,11 +9,11 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dfbuild.build.recipe import Artefact, Kitchen, Recipe, Target
+from dfbuild.build.recipe import PROGRAMS, Artefact, Kitchen, ProgramsTarget, Recipe, Target
 from dfbuild.errors import UsageError
 from dfbuild.model import Cell, Media, Refusal, Shape, StepKind
 from dfbuild.releases import Release
@@ -53,15 +53,24 @@ class Based:
     target: Target
     base: Base
 
+    @property
+    def _able(self) -> ProgramsTarget | None:
+        """The target, if the disk looks for a CD with the suites' programs: we installed it then."""
+        return self.target if self.base.ssh and isinstance(self.target, ProgramsTarget) else None
+
     def image(self, release: Release, cell: Cell, workspace: Workspace) -> Recipe:
         """The recipe of an artefact with the base image's disk. Raises `UsageError` if that has gone."""
         disk = self.base.disk(workspace)
 
         def make(kitchen: Kitchen) -> Mapping[str, Any]:
             os.link(disk, kitchen.directory / DISK)
+            for need in kitchen.needs:
+                os.link(need.path / PROGRAMS, kitchen.directory / PROGRAMS)
             return {"base": self.base.name, "medium": self.base.medium, "ssh": self.base.ssh}
 
-        return Recipe(StepKind.IMAGE, f"base image {self.base.name}", {"disk": self.base.key}, make)
+        able = self._able
+        needs = (able.programs(release, cell.variant),) if able is not None else ()
+        return Recipe(StepKind.IMAGE, f"base image {self.base.name}", {"disk": self.base.key}, make, needs=needs)
 
     def refuse(self, release: Release, cell: Cell) -> Refusal | None:
         """Refuses shapes that start from other hardware than the release's own, which base images are made on."""
@@ -73,8 +82,9 @@ class Based:
         return self.target.refuse(release, cell)
 
     def media(self, release: Release, cell: Cell, image: Artefact, workspace: Workspace) -> Media:
-        """As for a disk that the target made."""
-        return self.target.media(release, cell, image, workspace)
+        """As for a disk that the target made, with the suites' programs on a CD where the disk looks for them."""
+        media = self.target.media(release, cell, image, workspace)
+        return replace(media, cdroms=(image.path / PROGRAMS,)) if self._able is not None else media
 
 
 def require_name(name: str) -> str:

@@ -153,6 +153,19 @@ class LiveTarget(Protocol):
         ...
 
 
+PROGRAMS = "programs.iso"
+"""Of an artefact: the suites' programs on a CD, for systems that do not have them."""
+
+
+@runtime_checkable
+class ProgramsTarget(Protocol):
+    """A `Target` that can put the suites' programs on a CD."""
+
+    def programs(self, release: Release, variant: Variant) -> Recipe:
+        """The recipe of `PROGRAMS`, with what the release has in its `probes`, as `variant` compiles it."""
+        ...
+
+
 class Target(Protocol):
     """Knows how one family of operating systems is built. One package below `dfbuild.build` implements it."""
 

@@ -50,6 +50,11 @@ def live(title: str, tunables: Mapping[str, str]) -> dict[str, bytes]:
     return render_tree(images(_NAME) / "live", {"title": title, "tunables": tunables})
 
 
+def base(probes: str) -> dict[str, bytes]:
+    """Content by path of what a disk that installed itself gets besides; `probes` is where the programs belong."""
+    return render_tree(images(_NAME) / "base", {"probes": probes})
+
+
 def install(values: Mapping[str, object]) -> dict[str, bytes]:
     """Content by path on a medium that a live system installs itself by. `values` are what its templates name."""
     return render_tree(images(_NAME) / "install", values)

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from dfbuild import releases
-from dfbuild.build.dragonfly import data, edits, image, imported, live, taken_in
-from dfbuild.build.recipe import Artefact, Kitchen, Recipe
+from dfbuild.build.dragonfly import data, edits, image, imported, live, programs, taken_in
+from dfbuild.build.recipe import PROGRAMS, Artefact, Kitchen, Recipe
 from dfbuild.build.store import MANIFEST, ArtefactStore, build_all
 from dfbuild.console.monitor import Monitor
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed, UsageError
-from dfbuild.image import identity, iso
+from dfbuild.image import dragonfly, identity, iso
 from dfbuild.model import Media, StepKind
 from dfbuild.releases import Release
 from dfbuild.source import Tree
@@ -203,6 +203,14 @@ def test_a_cd_is_installed_and_what_comes_of_it_is_booted(tmp_path: Path) -> Non
     assert keys.client_public.encode() in bench.seed["root/root/.ssh/authorized_keys"]
     other = taken_in(MASTER, medium, "cd" * 32, workspace, bench)
     assert other.key != recipe.key == taken_in(MASTER, tmp_path / "moved.iso", "ab" * 32, workspace, bench).key
+
+
+def test_the_programs_are_on_a_cd_as_they_lie_in_their_directory(tmp_path: Path) -> None:
+    made = part("programs", {"usr/libexec/dfbuild/hogs": b"hogs", "usr/bin/other": b"?"})
+    medium = build(programs.cd(MASTER, made), tmp_path).path / PROGRAMS
+    assert content(medium, "hogs", tmp_path / "out") == b"hogs"
+    assert not iso.extract(medium, "usr/bin/other", tmp_path / "out" / "other", Deadline.after(60))
+    assert b"mount_cd9660 /dev/cd0 /usr/libexec/dfbuild " in dragonfly.base(MASTER.probes)["etc/rc.local"]
 
 
 def test_a_raw_disk_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dfbuild.build import bases
 from dfbuild.build.bases import Base, Based
-from dfbuild.build.recipe import Artefact, Recipe
+from dfbuild.build.recipe import PROGRAMS, Artefact, Kitchen, Recipe
 from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.cli import image
 from dfbuild.cli.guest import up
 from dfbuild.cli.parser import build
 from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
-from dfbuild.model import Cell, Disk, Media, Refusal, Shape, Variant
+from dfbuild.model import Cell, Disk, Media, Refusal, Shape, StepKind, Variant
 from dfbuild.releases import Release, load
 from dfbuild.workspace import Workspace
 
@@ -144,3 +147,27 @@ def test_cells_boot_the_base_image_instead_of_the_trees(tmp_path: Path, medium: 
     assert made.facts == {"base": "disk", "medium": digest(medium), "ssh": False}
     (disk,) = target.media(release, cell, made, work).disks
     assert disk.path.samefile(base.disk(work))
+
+
+class WithPrograms(Nothing):
+    """One that puts the suites' programs on a CD."""
+
+    def programs(self, release: Release, variant: Variant) -> Recipe:
+        def make(kitchen: Kitchen) -> Mapping[str, Any]:
+            (kitchen.directory / PROGRAMS).write_bytes(variant.id.encode())
+            return {}
+
+        return Recipe(StepKind.IMAGE, f"CD of {variant.id}", {}, make)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_disk_that_was_installed_here_gets_the_programs_on_a_cd(tmp_path: Path, medium: Path, ours: bool) -> None:
+    work, release = Workspace(tmp_path / "work"), load("master")
+    take(work.root, medium, digest(medium), "--release", "master")
+    base = replace(bases.find(work, "disk"), ssh=ours)
+    cell = Cell(Variant("master", "gcc80", "off", "nx1"), Shape("x"))
+    target = Based(WithPrograms(), base)
+    made = build_all(target.image(release, cell, work), ArtefactStore(work), Deadline.after(60), print)
+    found = target.media(release, cell, made, work)
+    assert [path.read_bytes() for path in found.cdroms] == ([cell.variant.id.encode()] if ours else [])
+    assert len(found.disks) == 1

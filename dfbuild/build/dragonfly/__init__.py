@@ -87,6 +87,13 @@ class Target:
         name = variant.id.removeprefix(f"{release.name}/")
         return live.recipe(release, name, parts, over, release.kernels[variant.kernel].tunables)
 
+    def programs(self, release: Release, variant: Variant) -> Recipe:
+        """Implements `build.recipe.ProgramsTarget`."""
+        compiler = data.of(release).userland(variant.toolchain)
+        protection = release.stack_protectors[variant.stack_protector].of_world
+        userland = self._world(release, variant)
+        return programs.cd(release, programs.recipe(release, self._plain, compiler, protection, userland))
+
     def live_media(self, release: Release, made: Artefact) -> tuple[Release, Media]:
         """Implements `build.recipe.LiveTarget`: root gets in on the console, and needs no password."""
         return live.followed(release), Media(cdroms=(made.path / live.MEDIUM,), login=_CONSOLE)

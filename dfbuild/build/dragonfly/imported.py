@@ -62,11 +62,13 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
         "disk": name,
         "root": own.root,
         "swap": sizes.swap,
+        "probes": release.probes,
         "kept": own.kept,
         "left": [*own.left, iso.CATALOG],
         "mark": mark,
     })  # fmt: skip
-    files = {**dragonfly.files(settings), f"{_HOST_KEY}.pub": f"{keys.host_public}\n".encode()}
+    files = {**dragonfly.files(settings), **dragonfly.base(release.probes)}
+    files |= {f"{_HOST_KEY}.pub": f"{keys.host_public}\n".encode()}
     public = {**script, **{f"root/{path}": content for path, content in files.items()}}
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:

@@ -12,7 +12,8 @@ import dfbuild
 from dfbuild.build import proof, step
 from dfbuild.build.dragonfly import data, image, toolchain
 from dfbuild.build.dragonfly.layout import KIT, OBJ, Places
-from dfbuild.build.recipe import Kitchen, Recipe
+from dfbuild.build.recipe import PROGRAMS, Kitchen, Recipe
+from dfbuild.image import iso, manifest
 from dfbuild.model import StepKind
 from dfbuild.releases import Release
 from dfbuild.releases.schema import Protection
@@ -81,6 +82,20 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection, worl
     }
     needs = (world, toolchain.recipe(release, tree, name))
     return Recipe(StepKind.WORLD, f"{world.name} programs", inputs, make, needs=needs, minutes=10)
+
+
+def cd(release: Release, programs: Recipe) -> Recipe:
+    """`recipe.PROGRAMS` with what `programs` made, as it lies in the release's `probes`."""
+    epoch = data.of(release).image.epoch
+
+    def make(kitchen: Kitchen) -> Mapping[str, Any]:
+        place = kitchen.needs[0].path / image.ROOT / release.probes.lstrip("/")
+        entries = manifest.scan(place, {})
+        volume = iso.Volume("DFBUILD_PROGRAMS", epoch=epoch)
+        iso.make(volume, place, kitchen.directory / PROGRAMS, entries, image.runner(kitchen, place))
+        return {"files": len(entries)}
+
+    return Recipe(StepKind.IMAGE, f"CD with {programs.name}", {"epoch": epoch, "form": 1}, make, needs=(programs,))
 
 
 def libraries(world: Path, inside: PurePath, target: Path) -> None:
