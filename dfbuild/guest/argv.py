@@ -138,8 +138,9 @@ def qemu_argv(spec: GuestSpec, accel: str, console: int | None = None) -> list[s
         line += ["-smbios", option({"type": 1, "product": shape.product})]
     line += _boot(spec)
     line += _disks(spec, paths)
-    line += _cdroms(spec)
     line += _nics(spec, paths)
+    # Last: what comes before keeps its place on the bus, and its interrupt, with CDs or without.
+    line += _cdroms(spec)
     return [*line, *spec.extra]
 
 

@@ -245,6 +245,8 @@ def test_the_first_cd_is_booted_before_disks_and_on_a_controller_of_its_own() ->
     assert drives == [("cdrom0", "cdroms.0", "0"), ("cdrom1", "cdroms.1", None)]
     assert [one["id"] for one in devices if one[""] == "ich9-ahci"] == ["disks", "cdroms"]
     assert [one["bootindex"] for one in devices if one[""] == "ide-hd"] == ["1"]
+    without = qemu_argv(GuestSpec("g", Shape("x", disk="ahci"), Media(disks=media.disks), Path("/tmp/g")), "tcg")
+    assert line[: len(without)] == without, "all else keeps its place on the bus"
 
 
 def test_more_cds_than_drives() -> None:
