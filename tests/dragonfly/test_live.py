@@ -61,11 +61,15 @@ def medium(cell: tuple[str | Path, ...], workspace: Workspace, tmp_path_factory:
 
 @pytest.fixture
 def up(cell: tuple[str | Path, ...], workspace: Workspace) -> Iterator[Any]:
+    began: list[str] = []
+
     def begin(*words: str) -> None:
         dfbuild(workspace, "guest", "up", *cell, "--name", NAME, *words)
+        began.append(NAME)
 
     yield begin
-    dfbuild(workspace, "guest", "down", NAME)
+    for name in began:
+        dfbuild(workspace, "guest", "down", name)
 
 
 def test_the_live_system_boots_to_a_login_on_the_serial_console(up: Any, workspace: Workspace) -> None:
@@ -81,8 +85,7 @@ def test_the_live_system_boots_to_a_login_on_the_serial_console(up: Any, workspa
 def test_a_cd_becomes_a_base_image_that_boots_by_itself(medium: Path, up: Any, workspace: Workspace) -> None:
     sum = subprocess.run(["sha256sum", medium], capture_output=True, text=True, check=True).stdout.split()[0]
     report = json.loads(dfbuild(workspace, "image", "import", medium, "--sha256", sum, "--json"))
-    assert list(report["facts"]["installed"])[-1] == "installed"
-    assert list(report["facts"]["booted"])[-1] == "login"
+    assert "installed" in report["facts"]["installed"] and "login" in report["facts"]["booted"]
     up("--base", NAME)
     said = dfbuild(workspace, "guest", "exec", NAME, "mount -p; cat /boot/loader.conf; ls -d /etc.hdd || true")
     device, place, kind, *_ = said.splitlines()[0].split()
