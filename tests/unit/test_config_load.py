@@ -201,22 +201,22 @@ def test_a_matrix_that_is_like_another(tmp_path: Path) -> None:
     assert [(shape.name, shape.sockets) for shape in found.axes.shapes] == [("odd", 3)]
 
 
-def test_what_is_wrong_is_told_where_it_is_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("heir", "message"),
+    [
+        ('matrix = "base.toml"\nwithout = ["axes.shape"]', r"base\.toml:6: axes\.shape: this axis is missing"),
+        ('matrix = "base.toml"\nwithout = ["axes.shop"]', r"heir\.toml:3: .*nothing of that name"),
+        ('matrix = "heir.toml"', r"heir\.toml:2: .*heir\.toml is like heir\.toml"),
+        ('matrix = "none.toml"', r"none\.toml: cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_what_a_matrix_is_like(tmp_path: Path, heir: str, message: str) -> None:
     (tmp_path / "base.toml").write_text(
         'release = "reference"\n[axes]\ntoolchain = "gcc-12"\nstack_protector = "on"\n'
         'kernel = "smp"\nshape = "up"\n'
     )
-    (tmp_path / "heir.toml").write_text('[like]\nmatrix = "base.toml"\nwithout = ["axes.shape"]\n')
-    with pytest.raises(InvalidFile, match=r"axes\.shape: this axis is missing"):
-        load(tmp_path / "heir.toml")
-    (tmp_path / "heir.toml").write_text('[like]\nmatrix = "base.toml"\nwithout = ["axes.shop"]\n')
-    with pytest.raises(InvalidFile, match=r"heir\.toml:3: .*nothing of that name"):
-        load(tmp_path / "heir.toml")
-    (tmp_path / "base.toml").write_text('[like]\nmatrix = "heir.toml"\n')
-    with pytest.raises(InvalidFile, match=r"heir\.toml is like base\.toml"):
-        load(tmp_path / "heir.toml")
-    (tmp_path / "heir.toml").write_text('[like]\nmatrix = "none.toml"\n')
-    with pytest.raises(UsageError, match=r"none\.toml: cannot be read"):
+    (tmp_path / "heir.toml").write_text(f"[like]\n{heir}\n")
+    with pytest.raises(UsageError, match=message):
         load(tmp_path / "heir.toml")
 
 

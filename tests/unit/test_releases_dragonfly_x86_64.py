@@ -54,16 +54,20 @@ def test_every_question_of_the_suites_has_a_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("release", "compiler"),
+    ("release", "name", "compiler"),
     [
-        ("master", "GCC: 8.3 [DragonFly] Release/2019-02-22"),
-        ("5.8", "GCC: 8.3 [DragonFly] Release/2019-02-22"),
-        ("5.6", "GCC: 8.3 [DragonFly] Release/2019-02-22"),
-        ("5.4", "GCC: 8.1 [DragonFly] Release/2018-05-02"),
+        ("master", "gcc80", "GCC: 8.3 [DragonFly] Release/2019-02-22"),
+        ("5.8", "gcc80", "GCC: 8.3 [DragonFly] Release/2019-02-22"),
+        ("5.6", "gcc80", "GCC: 8.3 [DragonFly] Release/2019-02-22"),
+        ("5.4", "gcc80", "GCC: 8.1 [DragonFly] Release/2018-05-02"),
+        ("5.2", "gcc50", "GCC: 5.4.1 [DragonFly] Release/2016-08-27"),
+        ("5.0", "gcc50", "GCC: 5.4.1 [DragonFly] Release/2016-08-27"),
     ],
 )
-def test_the_releases_of_the_line_and_what_their_compiler_leaves_in_objects(release: str, compiler: str) -> None:
-    toolchain = releases.load(release).toolchains["gcc80"]
+def test_the_releases_of_the_line_and_what_their_compiler_leaves_in_objects(
+    release: str, name: str, compiler: str
+) -> None:
+    toolchain = releases.load(release).toolchains[name]
     assert re.search(toolchain.comment, compiler, re.MULTILINE)
 
 
