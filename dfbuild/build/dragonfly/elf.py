@@ -148,7 +148,7 @@ def _sections(path: Path) -> Iterator[_Section]:
         names = data[raw[strings][4] : raw[strings][4] + raw[strings][5]] if count else b""
         if any(link >= count for _, _, _, _, _, _, link, _, _, _ in raw):
             raise IndexError("a section belongs to one that is not there")
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, OverflowError) as error:
         raise BuildFailed(f"{path.name} is not a sound ELF file: {error}", component=path.name) from error
     for name, kind, flags, address, offset, length, link, info, _, _ in raw:
         content = b"" if kind == _NOBITS else data[offset : offset + length]
