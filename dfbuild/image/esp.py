@@ -19,8 +19,11 @@ PROGRAM = "EFI/BOOT/BOOTX64.EFI"
 
 _CLUSTER = 2
 """Sectors."""
-_THIRD = 3 * mbr.SECTOR - 2
-"""Where the third boot sector has its signature, which mformat leaves out and fsck_msdosfs(8) asks for."""
+_SOUND = {
+    3 * mbr.SECTOR - 2: mbr.SIGNATURE,  # the third boot sector's, which mformat leaves out
+    mbr.SECTOR + 492: b"\xff" * 4,  # FSI_Nxt_Free: no hint where to look; mcopy's is the last one that it took
+}
+"""Place ▸ what fsck_msdosfs(8) asks for (sbin/fsck_msdosfs/boot.c, fat.c)."""
 
 
 def make(program: Path, target: Path, *, start: int, epoch: int, run: Run) -> None:
@@ -38,9 +41,10 @@ def make(program: Path, target: Path, *, start: int, epoch: int, run: Run) -> No
         "-v", "EFI", "-N", f"{serial:08x}",
     ]  # fmt: skip
     run(["mformat", "-i", target, *map(str, format), "::"], environment)
-    with target.open("r+b") as file:
-        file.seek(_THIRD)
-        file.write(mbr.SIGNATURE)
     *above, _ = PROGRAM.split("/")
     run(["mmd", "-i", target, *("::/" + "/".join(above[: n + 1]) for n in range(len(above)))], environment)
     run(["mcopy", "-i", target, program, f"::/{PROGRAM}"], environment)
+    with target.open("r+b") as file:
+        for place, content in _SOUND.items():
+            file.seek(place)
+            file.write(content)

@@ -250,6 +250,7 @@ def system(directory: Path, program: bytes = b"MZ" * 3000) -> Path:
 def test_a_file_system_with_one_program(tmp_path: Path) -> None:
     image = system(tmp_path)
     assert image.stat().st_size == esp.SIZE
+    assert image.read_bytes()[512 + 0x1EC :][:4] == b"\xff" * 4
     assert [image.read_bytes()[512 * sector :][510:512] for sector in range(3)] == [b"\x55\xaa"] * 3
     assert "4 files" in run(["fsck.fat", "-n", image]), "the label, two directories, the program"
     run(["mcopy", "-i", image, f"::/{esp.PROGRAM}", tmp_path / "copy"])

@@ -112,7 +112,7 @@ class Efi:
         return self._layout.slice.root_bytes
 
     def inputs(self) -> dict[str, Any]:
-        return {"gpt": dataclasses.astuple(self._layout)}
+        return {"gpt": dataclasses.astuple(self._layout), "system": 2}
 
     def write(self, tree: Path, root: Path, target: Path, epoch: int, run: Run) -> None:
         system = target.with_name("system")
