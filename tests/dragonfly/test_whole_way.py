@@ -25,7 +25,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 CHANGED = "sys/kern/kern_shutdown.c"
 PLANTED = """\
 static void planted(void *unused) { panic("planted by a test"); }
-SYSINIT(planted, SI_SUB_PSEUDO, SI_ORDER_ANY, planted, NULL)
+SYSINIT(planted, SI_SUB_PSEUDO, SI_ORDER_ANY, planted, NULL);
 """
 
 
