@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import secrets
 import subprocess
 import sys
 import time
@@ -74,8 +75,10 @@ def test_a_cell_boots_and_everything_is_as_expected(
 def patch(tree: Tree, directory: Path) -> Path:
     """A patch of the tree whose kernel panics while it starts."""
     before = (tree.path / CHANGED).read_text(encoding="latin-1").splitlines(keepends=True)
+    # What an earlier run of these tests planted is cached.
+    fresh = f"/* {secrets.token_hex(4)} */\n"
     lines = difflib.unified_diff(
-        before, [*before, *PLANTED.splitlines(keepends=True)], f"a/{CHANGED}", f"b/{CHANGED}"
+        before, [*before, fresh, *PLANTED.splitlines(keepends=True)], f"a/{CHANGED}", f"b/{CHANGED}"
     )
     file = directory / "planted.patch"
     file.write_text("".join(lines), encoding="latin-1")
