@@ -13,13 +13,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dfbuild.build.recipe import PROGRAMS, Artefact, Kitchen, ProgramsTarget, Recipe, Target
+from dfbuild.build.recipe import DISK, PROGRAMS, Artefact, Kitchen, ProgramsTarget, Recipe, Target
 from dfbuild.errors import UsageError
 from dfbuild.model import Cell, Media, Refusal, Shape, StepKind
 from dfbuild.releases import Release
 from dfbuild.workspace import Workspace, atomic_write
 
-DISK = "disk.qcow2"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 

@@ -153,8 +153,13 @@ class LiveTarget(Protocol):
         ...
 
 
+# What files of artefacts are called.
+DISK = "disk.qcow2"
+"""What a guest's disk is, in an image."""
+LIVE = "live.iso"
+"""A CD with a live system."""
 PROGRAMS = "programs.iso"
-"""Of an artefact: the suites' programs on a CD, for systems that do not have them."""
+"""The suites' programs on a CD, for systems that do not have them."""
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dfbuild import releases
 from dfbuild.build import bases, dragonfly
+from dfbuild.build.recipe import LIVE
 from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.cli.guest import live_target, one
 from dfbuild.cli.matrix import choose
@@ -28,7 +29,6 @@ from dfbuild.source import detect
 from dfbuild.workspace import Workspace
 
 _SECONDS = 4 * 3600.0
-_MEDIUM = "live.iso"
 _SUM = re.compile(r"[0-9A-Fa-f]{64}")
 _HEADER, _INSTALLED = "sys/sys/param.h", "usr/include/sys/param.h"
 """What says of which release a tree is, and where a system has it."""
@@ -44,7 +44,7 @@ def iso(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     recipe = target.live(release, cell.variant)
     made = build_all(recipe, ArtefactStore(workspace), Deadline.after(_SECONDS, what=recipe.id), _say)
-    path = made.path / _MEDIUM
+    path = made.path / LIVE
     if arguments.output:
         path = _copy(path, Path(arguments.output))
     if arguments.json:

@@ -259,7 +259,7 @@ class Like(Strict):
     release: Text
     """Its name, or the path of its file."""
     without: tuple[Text, ...] = ()
-    """What it says that is not so here: dotted keys. An entry in a list of tables is named by its first value."""
+    """What it says that is not so here: dotted keys. An entry in a list is named by its first value, or itself."""
 
 
 class Release(Strict):

@@ -104,10 +104,8 @@ class Document:
     def problem(self, place: Place, message: str, *, hint: str = "") -> UsageError:
         """An error at `place`, to be raised or collected."""
         document, place = self.source(place)
-        if document is not self:
-            return document.problem(place, message, hint=hint)
-        place = self._written(place)
-        return UsageError(message, hint=hint, file=self.file, line=self.line(place), key=dotted(place))
+        place = document._written(place)
+        return UsageError(message, hint=hint, file=document.file, line=document.line(place), key=dotted(place))
 
     def source(self, place: Place) -> tuple[Document, Place]:
         """The document in which `place` is written, and where there."""

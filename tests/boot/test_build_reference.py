@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dfbuild.build.recipe import Artefact
+from dfbuild.build.recipe import DISK, Artefact
 from dfbuild.build.reference import image as parts
 from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.build.targets import target
@@ -267,5 +267,5 @@ def test_the_image_is_the_same_wherever_it_is_made(
     recipe = target(REFERENCE).image(REFERENCE, reference_cell, elsewhere)
     again = build_all(recipe, ArtefactStore(elsewhere), Deadline.after(600), print)
     assert again.key == reference_image.key
-    for name in (parts.KERNEL, parts.INITRD, parts.DISK):
+    for name in (parts.KERNEL, parts.INITRD, DISK):
         assert (again.path / name).read_bytes() == (reference_image.path / name).read_bytes(), name

@@ -11,7 +11,7 @@ import pytest
 
 from dfbuild import releases
 from dfbuild.build.dragonfly import Target, image
-from dfbuild.build.recipe import Artefact, Kitchen, Recipe
+from dfbuild.build.recipe import DISK, Artefact, Kitchen, Recipe
 from dfbuild.build.store import MANIFEST, ArtefactStore, build_all
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed
@@ -78,9 +78,9 @@ def test_a_disk_of_parts(build: Build, tmp_path: Path) -> None:
     world = part("world", WORLD, WORLD_LOG)
     kernel = part("kernel", {"kernel": b"new", "modules/a.ko": b"a"}, "./kernel mode=0555 flags=schg\n")
     made = build(world, kernel)
-    assert [path.name for path in made.path.iterdir() if path.name != MANIFEST] == [image.DISK]
+    assert [path.name for path in made.path.iterdir() if path.name != MANIFEST] == [DISK]
     raw = tmp_path / "disk.raw"
-    subprocess.run(["qemu-img", "convert", "-O", "raw", made.path / image.DISK, raw], check=True)
+    subprocess.run(["qemu-img", "convert", "-O", "raw", made.path / DISK, raw], check=True)
     data = raw.read_bytes()
     assert b"\xcd\x18" in data[:446], "busmaster.S, with its way out"
     assert data[512:515] == WORLD["boot/mbr"]
@@ -111,7 +111,7 @@ def test_a_disk_without_device_nodes_that_tells_the_kernel(tmp_path: Path) -> No
     recipe = image.recipe(releases.load("master"), "nx2", [world], keys, tunables={"machdep.pmap_nx_enable": "2"})
     made = build_all(recipe, ArtefactStore(workspace), Deadline.after(60), print)
     raw = tmp_path / "disk.raw"
-    subprocess.run(["qemu-img", "convert", "-O", "raw", made.path / image.DISK, raw], check=True)
+    subprocess.run(["qemu-img", "convert", "-O", "raw", made.path / DISK, raw], check=True)
     (only,) = mbr.parse(raw.read_bytes()[:512])
     with Inodes(raw, only.start * 512 + disklabel64.RESERVED) as inodes:
         files = {name: inodes.content(found) for name, found in inodes.walk().items() if found.kind is Kind.FILE}
@@ -137,9 +137,9 @@ def test_a_disk_for_uefi_firmware(tmp_path: Path) -> None:
         == image.recipe(small, "up", [world], keys, firmware="bios").key
     )
     made = build_all(recipe, ArtefactStore(workspace), Deadline.after(300), print)
-    assert [path.name for path in made.path.iterdir() if path.name != MANIFEST] == [image.DISK]
+    assert [path.name for path in made.path.iterdir() if path.name != MANIFEST] == [DISK]
     raw, system = tmp_path / "disk.raw", tmp_path / "system"
-    subprocess.run(["qemu-img", "convert", "-O", "raw", made.path / image.DISK, raw], check=True)
+    subprocess.run(["qemu-img", "convert", "-O", "raw", made.path / DISK, raw], check=True)
     layout = efidisk.Layout.plan(32, 8)
     data = raw.read_bytes()
     system.write_bytes(data[layout.esp * 512 :][: esp.SIZE])
@@ -206,7 +206,7 @@ def test_the_same_disk_elsewhere(build: Build, release: Release, tmp_path: Path)
     other = build_all(image.recipe(release, "up", parts, keys), ArtefactStore(workspace), Deadline.after(60), print)
     here = build(*parts)
     assert here.key == other.key and here.facts == other.facts
-    assert (here.path / image.DISK).read_bytes() == (other.path / image.DISK).read_bytes()
+    assert (here.path / DISK).read_bytes() == (other.path / DISK).read_bytes()
 
 
 @pytest.mark.parametrize("missing", ["etc/master.passwd", "dev/MAKEDEV", "boot/mbr", "boot/boot1", "boot/boot2"])

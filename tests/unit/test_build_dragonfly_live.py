@@ -12,7 +12,7 @@ import pytest
 
 from dfbuild import releases
 from dfbuild.build.dragonfly import data, edits, image, imported, live, programs, taken_in
-from dfbuild.build.recipe import PROGRAMS, Artefact, Kitchen, Recipe
+from dfbuild.build.recipe import DISK, LIVE, PROGRAMS, Artefact, Kitchen, Recipe
 from dfbuild.build.store import MANIFEST, ArtefactStore, build_all
 from dfbuild.console.monitor import Monitor
 from dfbuild.deadline import Deadline
@@ -70,9 +70,9 @@ def test_a_live_system_of_parts_and_the_same_again_elsewhere(tmp_path: Path) -> 
     tunables = {"machdep.pmap_nx_enable": "2"}
     recipe = live.recipe(MASTER, "nx2", [below], [over, live.skeleton(MASTER, tree)], tunables)
     one, other = build(recipe, tmp_path / "a"), build(recipe, tmp_path / "b")
-    medium = one.path / live.MEDIUM
-    assert sorted(path.name for path in one.path.iterdir()) == sorted([MANIFEST, live.MEDIUM])
-    assert one.facts == other.facts and medium.read_bytes() == (other.path / live.MEDIUM).read_bytes()
+    medium = one.path / LIVE
+    assert sorted(path.name for path in one.path.iterdir()) == sorted([MANIFEST, LIVE])
+    assert one.facts == other.facts and medium.read_bytes() == (other.path / LIVE).read_bytes()
     out = tmp_path / "out"
     assert content(medium, "etc/rc.conf", out) == b"of a CD\n"
     assert content(medium, "etc.hdd/rc.conf", out) == b"of a disk\n", "kept as it was before the skeleton"
@@ -190,8 +190,8 @@ def test_a_cd_is_installed_and_what_comes_of_it_is_booted(tmp_path: Path) -> Non
     assert made.facts == {
         "medium": "ab" * 32, "installed": {"installed": 1.0}, "booted": {"login": 1.0}, "ssh": True
     }  # fmt: skip
-    assert sorted(path.name for path in made.path.iterdir()) == sorted([MANIFEST, image.DISK])
-    assert (made.path / image.DISK).stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in made.path.iterdir()) == sorted([MANIFEST, DISK])
+    assert (made.path / DISK).stat().st_mode & 0o777 == 0o600
     assert b'pfi_script="install"' in bench.seed["pfi.conf"]
     script = bench.seed["install"].decode()
     assert (
@@ -218,7 +218,7 @@ def test_a_raw_disk_is_taken_as_it_is(tmp_path: Path) -> None:
     medium.write_bytes(b"boot" * 4096)
     bench = Bench()
     made = build(taken_in(MASTER, medium, "ef" * 32, Workspace(tmp_path / "work"), bench), tmp_path / "work")
-    subprocess.run(["qemu-img", "convert", "-O", "raw", made.path / image.DISK, tmp_path / "back"], check=True)
+    subprocess.run(["qemu-img", "convert", "-O", "raw", made.path / DISK, tmp_path / "back"], check=True)
     assert (tmp_path / "back").read_bytes() == medium.read_bytes()
     assert not bench.seen and made.facts["ssh"] is False
 

@@ -13,7 +13,7 @@ import pytest
 
 from dfbuild import releases
 from dfbuild.build.dragonfly import Target, data, image, kernel, native
-from dfbuild.build.recipe import Kitchen, Recipe
+from dfbuild.build.recipe import DISK, Kitchen, Recipe
 from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed
@@ -61,7 +61,7 @@ class Guest:
     def __call__(
         self, release: Release, variant: Variant, media: Media, memory: int, kitchen: Kitchen
     ) -> Iterator[Guest]:
-        assert media.disks[0].path.name == image.DISK
+        assert media.disks[0].path.name == DISK
         self.up = True
         yield self
         self.up = False

@@ -13,7 +13,7 @@ import pytest
 
 from dfbuild.build import bases
 from dfbuild.build.bases import Base, Based
-from dfbuild.build.recipe import PROGRAMS, Artefact, Kitchen, Recipe
+from dfbuild.build.recipe import DISK, PROGRAMS, Artefact, Kitchen, Recipe
 from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.cli import image
 from dfbuild.cli.guest import up
@@ -119,7 +119,7 @@ class Nothing:
         return None
 
     def media(self, release: Release, cell: Cell, image: Artefact, workspace: Workspace) -> Media:
-        return Media(disks=(Disk(image.path / bases.DISK),))
+        return Media(disks=(Disk(image.path / DISK),))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dfbuild.build.dragonfly import data, image, imported, kernel, live, loaders, native, programs, world
-from dfbuild.build.recipe import Artefact, Boot, Machine, Recipe
+from dfbuild.build.recipe import DISK, LIVE, Artefact, Boot, Machine, Recipe
 from dfbuild.errors import UsageError
 from dfbuild.image import identity
 from dfbuild.model import Cell, Disk, Login, Media, Refusal, Variant
@@ -46,13 +46,10 @@ class Target:
 
     def _image(self, release: Release, variant: Variant, disk: str, firmware: str, workspace: Workspace) -> Recipe:
         tree = self._tree
-        protection = release.stack_protectors[variant.stack_protector].of_world
         keys = _keys(workspace)
         name = variant.id.removeprefix(f"{release.name}/")
         build = data.of(release)
-        compiler = build.userland(variant.toolchain)
-        userland = self._world(release, variant)
-        parts = [userland, kernel.recipe(release, tree, variant)]
+        parts = [self._world(release, variant), kernel.recipe(release, tree, variant)]
         if self._machine is not None:
             # The guest that builds has the cross-built kernel; the one that is tested has it below its own.
             kit = (*parts, native.sources(release, tree))
@@ -61,8 +58,8 @@ class Target:
                 native.recipe(release, variant, builder, parts[-1], _login(keys), self._machine),
             )
         if firmware == "uefi":
-            parts.append(loaders.recipe(release, self._plain, compiler, userland, data.efi(release), "EFI"))
-        parts.append(programs.recipe(release, self._plain, compiler, protection, userland))
+            parts.append(self._loaders(release, variant, data.efi(release), "EFI"))
+        parts.append(self._programs(release, variant))
         if build.tests:
             parts.append(native.tests(tree, build.tests))
         tunables = release.kernels[variant.kernel].tunables
@@ -76,27 +73,30 @@ class Target:
             self._worlds[which] = world.recipe(release, self._plain, compiler, protection)
         return self._worlds[which]
 
+    def _programs(self, release: Release, variant: Variant) -> Recipe:
+        compiler = data.of(release).userland(variant.toolchain)
+        protection = release.stack_protectors[variant.stack_protector].of_world
+        return programs.recipe(release, self._plain, compiler, protection, self._world(release, variant))
+
+    def _loaders(self, release: Release, variant: Variant, own: data.Loaders, what: str) -> Recipe:
+        compiler = data.of(release).userland(variant.toolchain)
+        return loaders.recipe(release, self._plain, compiler, self._world(release, variant), own, what)
+
     def live(self, release: Release, variant: Variant) -> Recipe:
         """The recipe of a CD with the live system of `variant`: see `live.recipe`. Raises `UsageError`."""
-        own = data.iso(release)
-        compiler = data.of(release).userland(variant.toolchain)
-        userland = self._world(release, variant)
-        loader = loaders.recipe(release, self._plain, compiler, userland, own.loader, "CD loader")
-        parts = (userland, kernel.recipe(release, self._tree, variant))
+        loader = self._loaders(release, variant, data.iso(release).loader, "CD loader")
+        parts = (self._world(release, variant), kernel.recipe(release, self._tree, variant))
         over = (loader, live.skeleton(release, self._plain))
         name = variant.id.removeprefix(f"{release.name}/")
         return live.recipe(release, name, parts, over, release.kernels[variant.kernel].tunables)
 
     def programs(self, release: Release, variant: Variant) -> Recipe:
         """Implements `build.recipe.ProgramsTarget`."""
-        compiler = data.of(release).userland(variant.toolchain)
-        protection = release.stack_protectors[variant.stack_protector].of_world
-        userland = self._world(release, variant)
-        return programs.cd(release, programs.recipe(release, self._plain, compiler, protection, userland))
+        return programs.cd(release, self._programs(release, variant))
 
     def live_media(self, release: Release, made: Artefact) -> tuple[Release, Media]:
         """Implements `build.recipe.LiveTarget`: root gets in on the console, and needs no password."""
-        return live.followed(release), Media(cdroms=(made.path / live.MEDIUM,), login=_CONSOLE)
+        return live.followed(release), Media(cdroms=(made.path / LIVE,), login=_CONSOLE)
 
     def buildworld(self, release: Release, variant: Variant, workspace: Workspace, machine: Machine) -> Recipe:
         """`make buildworld` in a guest of `variant` that `machine` boots; see `native.buildworld`."""
@@ -120,7 +120,7 @@ class Target:
     def media(self, release: Release, cell: Cell, image_made: Artefact, workspace: Workspace) -> Media:
         """The disk, which boots by itself, and root's key to it, unless it turned out to have no SSH server."""
         login = _login(_keys(workspace)) if image_made.facts.get("ssh", True) else _CONSOLE
-        return Media(disks=(Disk(image_made.path / image.DISK),), login=login)
+        return Media(disks=(Disk(image_made.path / DISK),), login=login)
 
 
 def taken_in(release: Release, medium: Path, digest: str, workspace: Workspace, boot: Boot) -> Recipe:

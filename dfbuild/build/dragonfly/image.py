@@ -20,7 +20,7 @@ from typing import Any
 
 from dfbuild.build import step
 from dfbuild.build.dragonfly import data, disks
-from dfbuild.build.recipe import Kitchen, Recipe
+from dfbuild.build.recipe import DISK, Kitchen, Recipe
 from dfbuild.errors import BuildFailed
 from dfbuild.image import devices, disk, dragonfly, inodes, manifest, ufs
 from dfbuild.image.identity import Identity
@@ -29,7 +29,6 @@ from dfbuild.model import Shape, StepKind
 from dfbuild.releases import Release
 from dfbuild.sandbox import Sandbox
 
-DISK = "disk.qcow2"
 ROOT, LOG = "root", "install.mtree"
 """Of a part."""
 

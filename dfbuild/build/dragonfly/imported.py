@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dfbuild.build.dragonfly import data, image, live
-from dfbuild.build.recipe import Boot, Kitchen, Recipe
+from dfbuild.build.recipe import DISK, Boot, Kitchen, Recipe
 from dfbuild.image import disk, dragonfly, iso, manifest
 from dfbuild.image.identity import Identity
 from dfbuild.image.manifest import Names
@@ -35,7 +35,7 @@ def raw(release: Release, medium: Path, digest: str) -> Recipe:
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         kitchen.say(f"copying {medium.name}")
-        disk.convert(medium, kitchen.directory / image.DISK, image.runner(kitchen, medium))
+        disk.convert(medium, kitchen.directory / DISK, image.runner(kitchen, medium))
         return {"medium": digest, "ssh": False}
 
     return Recipe(StepKind.IMAGE, f"disk {digest[:12]}", {"release": release.name, "medium": digest}, make)
@@ -81,7 +81,7 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
         kitchen.say("installing")
         media = Media(disks=(Disk(blank),), cdroms=(medium, beside))
         installed = boot(installing(release, mark), media, kitchen, "install", kept)
-        made = work / image.DISK
+        made = work / DISK
         run(["qemu-img", "convert", "-O", "qcow2", "-m", "1", kept / "disk0.qcow2", made], {})
         made.chmod(0o600)  # the host's private key is in it
         for left in (work / "seed", beside, kept, blank):

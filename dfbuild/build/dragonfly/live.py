@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from dfbuild.build.dragonfly import data, image
-from dfbuild.build.recipe import Kitchen, Recipe
+from dfbuild.build.recipe import LIVE, Kitchen, Recipe
 from dfbuild.errors import BuildFailed
 from dfbuild.image import disk, dragonfly, iso, manifest
 from dfbuild.model import StepKind
 from dfbuild.releases import Release
 from dfbuild.source import Tree
-
-MEDIUM = "live.iso"
 
 
 def skeleton(release: Release, tree: Tree) -> Recipe:
@@ -54,7 +52,7 @@ def recipe(
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         work = kitchen.directory
-        tree, target = work / "tree", work / MEDIUM
+        tree, target = work / "tree", work / LIVE
         kitchen.say("laying out the live system")
         below, above = kitchen.needs[: len(parts)], kitchen.needs[len(parts) :]
         logs = [image.lay(need.path, tree) for need in below]

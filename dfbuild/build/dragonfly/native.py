@@ -14,7 +14,7 @@ from typing import Any
 
 from dfbuild.build.dragonfly import data, edits, elf, image, kernel, objects, world
 from dfbuild.build.dragonfly.layout import OBJ, SRC
-from dfbuild.build.recipe import Artefact, Kitchen, Machine, Recipe, Workbench
+from dfbuild.build.recipe import DISK, Artefact, Kitchen, Machine, Recipe, Workbench
 from dfbuild.errors import BuildFailed
 from dfbuild.model import Disk, Login, Media, StepKind, Variant
 from dfbuild.releases import Release
@@ -104,7 +104,7 @@ def recipe(
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         guest, crossed = kitchen.needs
         ident = str(crossed.facts["name"])
-        media = Media(disks=(Disk(guest.path / image.DISK),), login=login)
+        media = Media(disks=(Disk(guest.path / DISK),), login=login)
         target = kitchen.directory / image.ROOT / installed
         target.parent.mkdir(parents=True)
         kitchen.say(f"{ident}: booting a guest to build in")
@@ -134,7 +134,7 @@ def buildworld(release: Release, variant: Variant, builder: Recipe, login: Login
     """
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
-        media = Media(disks=(Disk(kitchen.needs[0].path / image.DISK),), login=login)
+        media = Media(disks=(Disk(kitchen.needs[0].path / DISK),), login=login)
         kitchen.say("booting a guest to build in")
         with machine(release, variant, media, memory, kitchen) as shell:
             return {"seconds": _build(kitchen, shell, "world", environment, "make buildworld")}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dfbuild
 from dfbuild.build.debian import apt, linux
-from dfbuild.build.recipe import Artefact, Recipe
+from dfbuild.build.recipe import DISK, Artefact, Recipe
 from dfbuild.build.reference import data, world
 from dfbuild.build.reference import image as image_files
 from dfbuild.image import identity, templates
@@ -75,7 +75,7 @@ class Target:
             release.kernels[cell.variant.kernel].append,
         ]
         return Media(
-            disks=(Disk(image.path / image_files.DISK),),
+            disks=(Disk(image.path / DISK),),
             # A bzImage is what a boot sector can start, and UEFI firmware.
             kernel=image.path / (image_files.BZIMAGE if hvm or uefi else image_files.KERNEL),
             initrd=image.path / image_files.INITRD,

@@ -13,7 +13,7 @@ from typing import Any
 from dfbuild.build import step
 from dfbuild.build.debian import apt
 from dfbuild.build.debian.busybox import applets
-from dfbuild.build.recipe import Kitchen, Recipe
+from dfbuild.build.recipe import DISK, Kitchen, Recipe
 from dfbuild.build.reference import data, world
 from dfbuild.errors import BuildFailed
 from dfbuild.image import cpio, ext4, libraries
@@ -22,7 +22,7 @@ from dfbuild.model import StepKind
 from dfbuild.releases import Release
 from dfbuild.sandbox import Sandbox
 
-KERNEL, BZIMAGE, INITRD, DISK = "vmlinux", "vmlinuz", "initrd", "disk.qcow2"
+KERNEL, BZIMAGE, INITRD = "vmlinux", "vmlinuz", "initrd"
 _DIRECTORIES = (
     "dev", "proc", "sys", "tmp", "run", "etc/dropbear", "root/.ssh", "var/tmp",
     "usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "usr/libexec",
