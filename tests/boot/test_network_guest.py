@@ -137,7 +137,7 @@ def test_two_guests_talk_over_a_switch(guests: Guests) -> None:
             server, client = (Probes(shell, RELEASE.probes, minutes(2).sooner) for shell in shells)
             report = server("netserve", addresses[0], 60)
             port = report.integers("ports", 4)[0]
-            dialled = client("netdial", addresses[0], port, 20, 1)
+            dialled = client("netdial", addresses[0], port, 20, 1, 0)
             shells[0].run(f"kill {report['pid']}", minutes(1))
         finally:
             for shell in shells:

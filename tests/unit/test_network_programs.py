@@ -128,10 +128,11 @@ def test_it_ends_by_itself(programs: Path) -> None:
         os.close(process)
 
 
-def test_dial_names_the_ports_that_it_dials_from(programs: Path) -> None:
+@pytest.mark.parametrize("bind", [0, 1])
+def test_dial_names_the_ports_that_it_dials_from(programs: Path, bind: int) -> None:
     with contextlib.ExitStack() as stack:
         first = _two_ports(stack)
-        report = run(programs, "netdial", HOME, first[0].getsockname()[1], 6, 2)
+        report = run(programs, "netdial", HOME, first[0].getsockname()[1], 6, 2, bind)
         seen = [listener.accept() for _ in range(3) for listener in first]
         for connection, _ in seen:
             connection.close()
@@ -150,7 +151,7 @@ def _two_ports(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socke
 def test_dial_counts_what_is_refused(programs: Path) -> None:
     with socket.create_server((HOME, 0)) as closed:
         port = closed.getsockname()[1]
-    assert run(programs, "netdial", HOME, port, 3, 1)["refused"] == "3"
+    assert run(programs, "netdial", HOME, port, 3, 1, 0)["refused"] == "3"
 
 
 def test_rates(programs: Path) -> None:

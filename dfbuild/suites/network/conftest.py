@@ -22,7 +22,8 @@ LIFETIME = 600
 
 DIALS = 64
 DIAL_PORT = 20000
-"""The peer's first port for connections from the guest to as many ports; the next 64 for those to one."""
+"""The peer's first port for connections from the guest to as many ports. Behind those comes the one port that as
+many go to, and then the ports for those whose source port bind(2) chooses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +108,22 @@ def dialled(peer: Peer, network: Wire, probe: Probes) -> Dialled:
 
 
 @pytest.fixture(scope="session")
+def dialled_bound(peer: Peer, network: Wire, probe: Probes) -> Dialled:
+    """The same, each from a port that the guest's bind(2) chose when there was no target yet."""
+    return _dial(peer, network, probe, DIAL_PORT + DIALS + 1, DIALS, bind=True)
+
+
+@pytest.fixture(scope="session")
 def dialled_again(peer: Peer, network: Wire, probe: Probes) -> Dialled:
     """Connections of the guest to one port of the peer."""
     return _dial(peer, network, probe, DIAL_PORT + DIALS, 1)
 
 
-def _dial(peer: Peer, network: Wire, probe: Probes, port: int, ports: int) -> Dialled:
+def _dial(peer: Peer, network: Wire, probe: Probes, port: int, ports: int, *, bind: bool = False) -> Dialled:
     listeners = [peer.listen(port + number) for number in range(ports)]
     for listener in listeners:
         listener.syns.clear()
-    report = probe("netdial", network.peer_address, port, DIALS, ports)
+    report = probe("netdial", network.peer_address, port, DIALS, ports, int(bind))
     if report["refused"] != "0":
         raise ProbeError(f"{report['refused']} of the guest's {DIALS} connections failed")
     # Each port has its own list, in order; the guest goes round the ports.

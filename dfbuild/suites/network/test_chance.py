@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dfbuild.suites.network.chance import patterns
+from dfbuild.suites.network.chance import LARGEST_SHARE, common_step, patterns
 from dfbuild.suites.network.conftest import DIALS, Dialled
 from dfbuild.suites.probe import integers
 
@@ -31,19 +31,32 @@ def test_source_ports_range(dialled: Dialled, port_range: tuple[int, int], fact:
 
 def test_source_ports_random(dialled: Dialled, port_range: tuple[int, int], fact: Fact) -> None:
     """The next source port, to another port of the peer, can't be foreseen."""
-    fact("ports", " ".join(map(str, dialled.ports)))
-    found = patterns(dialled.ports, *port_range)
-    assert not found, f"{DIALS} source ports: {'; '.join(found)}"
+    _unforeseen(dialled.ports, port_range, fact)
 
 
 def test_source_ports_random_same_target(dialled_again: Dialled, port_range: tuple[int, int], fact: Fact) -> None:
     """The next source port, to the same port of the peer, can't be foreseen."""
-    fact("ports", " ".join(map(str, dialled_again.ports)))
-    found = patterns(dialled_again.ports, *port_range)
-    assert not found, f"{DIALS} source ports: {'; '.join(found)}"
+    _unforeseen(dialled_again.ports, port_range, fact)
+
+
+def test_source_ports_random_bound(dialled_bound: Dialled, port_range: tuple[int, int], fact: Fact) -> None:
+    """The next source port that bind(2) chooses, in a place of its own in some kernels, can't be foreseen."""
+    _unforeseen(dialled_bound.ports, port_range, fact)
 
 
 def test_isn_random(dialled: Dialled) -> None:
     """The first sequence number of a connection does not follow from another connection's (RFC 6528)."""
     found = patterns([syn.seq for syn in dialled.syns], 0, (1 << 32) - 1)
     assert not found, f"{DIALS} initial sequence numbers: {'; '.join(found)}"
+
+
+def test_isn_steps(dialled: Dialled) -> None:
+    """From one connection's first sequence number to the next there is no usual step, be they random or not."""
+    step, share = common_step([syn.seq for syn in dialled.syns], 1 << 32)
+    assert share <= LARGEST_SHARE, f"{share:.0%} of the steps between {DIALS} initial sequence numbers are {step}"
+
+
+def _unforeseen(ports: list[int], port_range: tuple[int, int], fact: Fact) -> None:
+    fact("ports", " ".join(map(str, ports)))
+    found = patterns(ports, *port_range)
+    assert not found, f"{DIALS} source ports: {'; '.join(found)}"

@@ -1,5 +1,6 @@
 /*
- * netdial ADDRESS PORT COUNT PORTS: connect COUNT times, one after the other, to PORTS ports in turn from PORT on.
+ * netdial ADDRESS PORT COUNT PORTS BIND: connect COUNT times, one after the other, to PORTS ports in turn from PORT on.
+ * The source port is chosen by connect(2), or with BIND not 0 before that, by bind(2).
  *
  *   local=…      the source port of each connection, in their order
  *   refused=N    how many did not come about
@@ -17,15 +18,16 @@ int main(int argc, char **argv)
     struct sockaddr_in at;
     struct linger now;
     socklen_t size;
-    int port, count, ports, i, fd, refused = 0;
+    int port, count, ports, first, i, fd, refused = 0;
 
-    if (argc != 5) {
-        fprintf(stderr, "usage: netdial ADDRESS PORT COUNT PORTS\n");
+    if (argc != 6) {
+        fprintf(stderr, "usage: netdial ADDRESS PORT COUNT PORTS BIND\n");
         return 2;
     }
     port = atoi(argv[2]);
     count = atoi(argv[3]);
     ports = atoi(argv[4]);
+    first = atoi(argv[5]);
     now.l_onoff = 1;
     now.l_linger = 0;
     printf("local=");
@@ -37,6 +39,8 @@ int main(int argc, char **argv)
             die("SO_LINGER");
         memset(&at, 0, sizeof(at));
         at.sin_family = AF_INET;
+        if (first && bind(fd, (struct sockaddr *)&at, sizeof(at)) != 0)
+            die("bind");
         at.sin_port = htons((unsigned short)(port + i % ports));
         at.sin_addr.s_addr = inet_addr(argv[1]);
         if (connect(fd, (struct sockaddr *)&at, sizeof(at)) != 0) {
