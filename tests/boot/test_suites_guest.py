@@ -153,7 +153,7 @@ def test_what_is_known_of_weak_guests(workspace: Workspace, tmp_path: Path) -> N
     assert status == 0
     known = {check for check, result in results.items() if result.outcome is Outcome.KNOWN}
     assert known == {
-        *(f"security/nx-{where}" for where in ("stack", "heap", "data", "mmap", "readonly")),
+        *(f"security/nx-{where}" for where in ("stack", "heap", "data", "mmap", "readonly", "file")),
         *("security/smash-16", "security/smash-8", "security/reorder", "security/pid-random"),
     }
     skipped = {check: result for check, result in results.items() if result.outcome is Outcome.SKIP}

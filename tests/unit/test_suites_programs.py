@@ -56,7 +56,7 @@ def test_smash_shows_the_protector(built: dict[tuple[str, str], Path], build: tu
 @pytest.mark.parametrize("build", BUILDS, ids=" ".join)
 def test_nx_tells_both_apart(built: dict[tuple[str, str], Path], build: tuple[str, str]) -> None:
     report = run(built[build], "nx")
-    assert {report[where] for where in ("stack", "heap", "data", "mmap", "readonly")} <= {"ran", "blocked"}
+    assert {report[where] for where in ("stack", "heap", "data", "mmap", "readonly", "file")} <= {"ran", "blocked"}
     assert report["rwx"] == report["executable"] == "ran"
 
 

@@ -51,6 +51,24 @@ static void *map(int protection)
     return page;
 }
 
+/* What never could be written in this process: kernels may take the bit for that alone. */
+static void *map_file(void)
+{
+    char name[] = "/tmp/nx.XXXXXX";
+    int fd = mkstemp(name);
+    unsigned char *page;
+
+    if (fd < 0 || unlink(name) != 0 || write(fd, stub, sizeof(stub)) != (ssize_t)sizeof(stub))
+        die(name);
+    page = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (page == MAP_FAILED)
+        die("mmap");
+    /* Read first: a page that is fetched for the sake of its code is asked for with that right. */
+    if (memcmp(page, stub, sizeof(stub)) != 0)
+        _exit(CRASHED);
+    return page;
+}
+
 static void run(const char *kind)
 {
     unsigned char stack[64];
@@ -71,6 +89,8 @@ static void run(const char *kind)
         code = map(PROT_READ | PROT_WRITE);
     } else if (strcmp(kind, "readonly") == 0) {
         code = map(PROT_READ);
+    } else if (strcmp(kind, "file") == 0) {
+        code = map_file();
     } else if (strcmp(kind, "rwx") == 0) {
         code = map(PROT_READ | PROT_WRITE | PROT_EXEC);
     } else {
@@ -81,7 +101,7 @@ static void run(const char *kind)
 
 int main(void)
 {
-    static const char *const kinds[] = { "stack", "data", "heap", "mmap", "readonly", "rwx", "executable" };
+    static const char *const kinds[] = { "stack", "data", "heap", "mmap", "readonly", "file", "rwx", "executable" };
     unsigned i;
 
     for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {

@@ -7,7 +7,7 @@ import pytest
 from dfbuild.suites.probe import Report
 
 
-@pytest.mark.parametrize("where", ["stack", "heap", "data", "mmap", "readonly"])
+@pytest.mark.parametrize("where", ["stack", "heap", "data", "mmap", "readonly", "file"])
 def test_nx(where: str, nx: Report) -> None:
     """A function copied there faults at its first instruction."""
     seen = nx.one_of(where, "blocked", "ran")
