@@ -255,6 +255,14 @@ class GivenXenHost:
 
 
 @dataclass(frozen=True, slots=True)
+class Symbols:
+    """An ELF file with the symbols of a kernel, and the directory that its sources lay in when it was compiled."""
+
+    file: Path
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Media:
     """What a guest boots from: a kernel that the hypervisor loads, or disks or CDs with their own boot programs.
 
@@ -269,3 +277,5 @@ class Media:
     append: str = ""
     login: Login = Login()
     xen: XenHost | GivenXenHost | None = None
+    symbols: Symbols | None = None
+    """Of the kernel that it boots, where they are known."""

@@ -81,8 +81,9 @@ class Based:
         return self.target.refuse(release, cell)
 
     def media(self, release: Release, cell: Cell, image: Artefact, workspace: Workspace) -> Media:
-        """As for a disk that the target made, with the suites' programs on a CD where the disk looks for them."""
-        media = self.target.media(release, cell, image, workspace)
+        """As for a disk that the target made, with the suites' programs on a CD where the disk looks for them. Of
+        its kernel nothing is known."""
+        media = replace(self.target.media(release, cell, image, workspace), symbols=None)
         return replace(media, cdroms=(image.path / PROGRAMS,)) if self._able is not None else media
 
 

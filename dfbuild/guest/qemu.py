@@ -15,6 +15,7 @@ from dfbuild.deadline import Deadline
 from dfbuild.errors import Cancelled, DeadlineExceeded, InfraError, MissingTool
 from dfbuild.guest.accel import Accel, for_shape
 from dfbuild.guest.argv import Paths, firmware, qemu_argv
+from dfbuild.guest.backtrace import backtrace, cpus
 from dfbuild.guest.directory import console_pair, listen, prepare_directory
 from dfbuild.guest.monitor import ResetWatch, compact_registers, forwarded_port, shutdown_cause
 from dfbuild.guest.process import HypervisorGone, HypervisorProcess
@@ -252,11 +253,17 @@ class QemuGuest:
     def diagnose(self, deadline: Deadline) -> str:
         qmp = self._monitor()
         status = qmp.execute("query-status", deadline)
-        cpus = qmp.execute("query-cpus-fast", deadline)
+        threads = {cpu["cpu-index"]: cpu["thread-id"] for cpu in qmp.execute("query-cpus-fast", deadline)}
         registers = qmp.human("info registers -a", deadline)
-        lines = [
-            f"status: {status['status']}",
-            *(f"cpu {cpu['cpu-index']}: host thread {cpu['thread-id']}" for cpu in cpus),
+
+        def read(cpu: int, command: str) -> str:
+            return qmp.human(command, deadline, cpu)
+
+        lines = [f"status: {status['status']}"]
+        for cpu in cpus(registers):
+            lines.append(f"cpu {cpu.number} (host thread {threads.get(cpu.number, 'unknown')}):")
+            lines += [f"  {line}" for line in backtrace(cpu, read)]
+        lines += [
             *compact_registers(registers),
             *(f"event: {event['event']} {event.get('data', '')}".rstrip() for event in qmp.events[-8:]),
         ]

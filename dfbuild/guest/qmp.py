@@ -121,9 +121,10 @@ class Qmp:
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
         return _LOOP.submit(self._client.execute(command, named or None))
 
-    def human(self, command: str, deadline: Deadline) -> str:
-        """Run a command of the human monitor, for what QMP does not tell."""
-        return str(self.execute("human-monitor-command", deadline, command_line=command))
+    def human(self, command: str, deadline: Deadline, cpu: int | None = None) -> str:
+        """Run a command of the human monitor, for what QMP does not tell, as seen from `cpu` if one is given."""
+        seen = {} if cpu is None else {"cpu_index": cpu}
+        return str(self.execute("human-monitor-command", deadline, command_line=command, **seen))
 
     @property
     def closed(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from dfbuild.console.monitor import Monitor
@@ -16,7 +17,7 @@ from dfbuild.errors import BootFailed, DeadlineExceeded, DfbuildError, GuestCras
 from dfbuild.guest.protocol import Guest, GuestSpec
 from dfbuild.model import Cell, Shape, StageReached
 from dfbuild.releases import Release
-from dfbuild.session.diagnosis import failure, hung
+from dfbuild.session.diagnosis import diagnose, explained, failure, hung
 from dfbuild.session.held import CONSOLE_LOG, HeldSession, end
 from dfbuild.session.protocol import Manifest
 
@@ -84,7 +85,7 @@ def _follow(
                 console.send(text.encode(), deadline)
         told = len(reached)
         if console.crash is not None:
-            raise GuestCrashed(console.crash)
+            raise GuestCrashed(explained(console.crash, guest))
         if console.failure is not None:
             raise console.failure
         if told == len(tracker.stages):
@@ -92,7 +93,7 @@ def _follow(
         if console.closed:
             raise _ended(guest, console, tracker)
         if overdue is not None:
-            raise hung(f"{overdue}{_reached(tracker)}", guest.diagnose, directory, deadline)
+            raise hung(f"{overdue}{_reached(tracker)}", partial(diagnose, guest), directory, deadline)
 
 
 def _wait(console: ConsoleReader, tracker: BootTracker, told: int, deadline: Deadline) -> None:

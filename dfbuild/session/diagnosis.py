@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from dfbuild.deadline import Deadline
 from dfbuild.errors import DeadlineExceeded, GuestHung, InfraError
-from dfbuild.guest.protocol import Exit
+from dfbuild.guest.protocol import Exit, Guest
+from dfbuild.model import CrashReport
+from dfbuild.session.symbols import annotate
 
 DIAGNOSIS = "diagnosis.txt"
 _SECONDS = 15.0
-_HINT_LIMIT = 600
+_HINT_LIMIT = 1200
+# Of a diagnosis: a CPU, and the function that it is in.
+_WHERE = re.compile(r"^(cpu \d+) .*:\n  (at) [0-9a-f]+ (\S+\+0x.*)$", re.MULTILINE)
 
 
 def failure(how: Exit, when: str) -> InfraError | None:
@@ -21,12 +27,35 @@ def failure(how: Exit, when: str) -> InfraError | None:
     return InfraError(f"the hypervisor ended with status {how.status} {when}", hint=how.stderr.strip()[-500:])
 
 
+def diagnose(guest: Guest, deadline: Deadline) -> str:
+    """What `guest` says of its CPUs, with its kernel's functions. Raises `InfraError` and as `deadline` does."""
+    return _named(guest.diagnose(deadline), guest)
+
+
+def explained(crash: CrashReport, guest: Guest) -> CrashReport:
+    """`crash`, its excerpt with the kernel's functions."""
+    return replace(crash, excerpt=_named(crash.excerpt, guest))
+
+
+def _named(text: str, guest: Guest) -> str:
+    """`text` with what its addresses stand for, where that is known."""
+    symbols = guest.spec.media.symbols
+    if symbols is None:
+        return text
+    try:
+        return annotate(text, symbols)
+    except InfraError as error:
+        return f"{text}\n{error.message}"
+
+
 def hung(why: str, diagnose: Callable[[Deadline], str], directory: Path, deadline: Deadline) -> GuestHung:
-    """The error for a guest that hangs; what `diagnose` says goes into its hint and into `diagnosis.txt`."""
+    """The error for a guest that hangs, with the functions that its CPUs are in. All of what `diagnose` says goes
+    into its hint and into `diagnosis.txt`."""
     try:
         diagnosis = diagnose(deadline.sooner(_SECONDS, what="the diagnosis of a hung guest"))
     except (InfraError, DeadlineExceeded) as error:
         diagnosis = f"no diagnosis: {error.message}"
     file = directory / DIAGNOSIS
     file.write_text(f"{why}\n\n{diagnosis}\n", encoding="utf-8")
+    why = "; ".join([why, *(" ".join(found) for found in _WHERE.findall(diagnosis))])
     return GuestHung(why, hint=f"what its CPUs were doing is in {file}:\n{diagnosis.strip()[:_HINT_LIMIT]}")

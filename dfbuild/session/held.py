@@ -11,6 +11,7 @@ from dfbuild.deadline import Deadline
 from dfbuild.errors import DfbuildError, InfraError
 from dfbuild.guest.protocol import Exit, Guest
 from dfbuild.model import CrashReport, StageReached
+from dfbuild.session.diagnosis import diagnose, explained
 from dfbuild.session.messages import dump_manifest
 from dfbuild.session.protocol import Manifest
 from dfbuild.session.serve import ControlServer
@@ -79,11 +80,12 @@ class HeldSession:
 
     def diagnose(self, deadline: Deadline) -> str:
         with self._turn:
-            return self._guest.diagnose(deadline)
+            return diagnose(self._guest, deadline)
 
     def final_crash(self, deadline: Deadline) -> CrashReport | None:
         """The crash, if any, with all that was printed so far taken into account: within a second."""
-        return self._console.settled(deadline)
+        crash = self._console.settled(deadline)
+        return explained(crash, self._guest) if crash is not None else None
 
     def stop(self, deadline: Deadline) -> Exit:
         with self._turn:

@@ -18,7 +18,7 @@ from dfbuild.errors import BuildFailed
 from dfbuild.image import disklabel, disklabel64, efidisk, esp, identity, mbr
 from dfbuild.image.inodes import Inodes
 from dfbuild.image.manifest import Kind
-from dfbuild.model import Cell, Login, Shape, StepKind, Variant
+from dfbuild.model import Cell, Login, Shape, StepKind, Symbols, Variant
 from dfbuild.releases import Release
 from dfbuild.workspace import Workspace
 
@@ -171,20 +171,49 @@ def test_the_disk_has_its_name_by_the_model_that_carries_it(release: Release, tm
     assert (own.name, ide.name) == ("up", "up on ide")
 
 
+KERNEL = Recipe(StepKind.KERNEL, "UP", {}, lambda kitchen: {})
+
+
+class Made(Target):
+    """A target whose disk is of a world and `KERNEL`, without a tree."""
+
+    def __init__(self) -> None:
+        class Source:
+            def still(self) -> Source:
+                return self
+
+        super().__init__(Source(), Source())  # type: ignore[arg-type]
+
+    def image(self, release: Release, cell: Cell, workspace: Workspace) -> Recipe:
+        return Recipe(StepKind.IMAGE, "up", {}, KERNEL.make, needs=(part("world", WORLD), KERNEL, part("more", {})))
+
+
+CELL = Cell(Variant("1.2", "gcc2", "on", "up"), Shape("up"))
+
+
 def test_a_guest_with_a_server_and_one_without(release: Release, tmp_path: Path) -> None:
-    class Source:
-        def still(self) -> Source:
-            return self
-
-    target = Target(Source(), Source())  # type: ignore[arg-type]
-    cell = Cell(Variant("1.2", "gcc2", "on", "up"), Shape("up"))
-
     def login(**facts: bool) -> Login:
         made = Artefact(StepKind.IMAGE, "up", "key", tmp_path, facts)
-        return target.media(release, cell, made, Workspace(tmp_path)).login
+        return Made().media(release, CELL, made, Workspace(tmp_path)).login
 
     assert login(ssh=True).host_key and login().host_key, "nothing is known of an image that is not made yet"
     assert not login(ssh=False).host_key
+
+
+def test_the_symbols_are_the_kernels(release: Release, tmp_path: Path) -> None:
+    """As good as there are: those of a kernel that a guest built have no lines."""
+    workspace = Workspace(tmp_path)
+    place = ArtefactStore(workspace).path(KERNEL)
+
+    def symbols() -> Symbols | None:
+        made = Artefact(StepKind.IMAGE, "up", "key", tmp_path, {})
+        return Made().media(release, CELL, made, workspace).symbols
+
+    assert symbols() is None
+    for file in (place / "root" / "kernel", place / "kernel.debug"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        assert symbols() == Symbols(file, "/usr/src")
 
 
 def test_the_parts_stay_as_they_were(build: Build, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from fakes import FakeGuest
 from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import BootFailed, Cancelled, DeadlineExceeded, GuestCrashed, GuestHung, InfraError
 from dfbuild.guest.protocol import State
-from dfbuild.model import Cell, Shape, StageReached, Variant, Verdict
+from dfbuild.model import Cell, Shape, StageReached, Symbols, Variant, Verdict
 from dfbuild.releases import Release, load
 from dfbuild.session import boot
 from dfbuild.session.messages import parse_manifest
@@ -147,6 +148,42 @@ def test_a_missed_stage(guest: FakeGuest, tmp_path: Path) -> None:
     assert caught.value.verdict is Verdict.HANG
     assert guest.diagnosis in (tmp_path / "diagnosis.txt").read_text()
     assert guest.calls[:2] == ["diagnose", "stop"]
+
+
+@pytest.fixture
+def spinning(guest: FakeGuest, tmp_path: Path) -> int:
+    """The address of the function `spin` in the kernel of `guest`, which a program of this host stands for."""
+    (tmp_path / "spin.c").write_text("void spin(void) { for (;;); }\nint main(void) { return 0; }\n")
+    subprocess.run(["gcc", "-g", "-no-pie", "-o", "kernel", "spin.c"], cwd=tmp_path, check=True)
+    media = replace(guest.spec.media, symbols=Symbols(tmp_path / "kernel", str(tmp_path)))
+    guest.spec = replace(guest.spec, media=media)
+    listed = subprocess.run(["nm", tmp_path / "kernel"], check=True, capture_output=True, text=True).stdout
+    return next(int(line.split()[0], 16) for line in listed.splitlines() if line.endswith(" T spin"))
+
+
+def test_a_hang_names_where_its_cpus_are(guest: FakeGuest, spinning: int, tmp_path: Path) -> None:
+    guest.script = KERNEL
+    guest.diagnosis = f"cpu 0 (host thread 7):\n  at {spinning:016x}\ncpu 1 (host thread 8):\n  at {0:016x}\n"
+    with pytest.raises(GuestHung, match=r"; cpu 0 at spin\+0x0 \(spin\.c:1\)\n"):
+        boot(guest, quick(login=0.3), CELL, tmp_path, soon())
+    assert f"  at {spinning:016x} spin+0x0 (spin.c:1)" in (tmp_path / "diagnosis.txt").read_text()
+
+
+def test_a_panic_names_its_lines(guest: FakeGuest, spinning: int, tmp_path: Path) -> None:
+    guest.script = KERNEL + PANIC + f"RIP: 0010:0x{spinning + 4:016x}\r\n".encode()
+    with pytest.raises(GuestCrashed) as caught:
+        boot(guest, quick(), CELL, tmp_path, soon())
+    assert caught.value.report is not None
+    assert f"0x{spinning + 4:016x} spin+0x4 (spin.c:1)" in caught.value.report.excerpt
+
+
+def test_symbols_that_cannot_be_read_cost_nothing_else(guest: FakeGuest, tmp_path: Path) -> None:
+    guest.script = KERNEL
+    guest.spec = replace(guest.spec, media=replace(guest.spec.media, symbols=Symbols(tmp_path / "gone", "")))
+    with pytest.raises(GuestHung, match="not reached within"):
+        boot(guest, quick(login=0.3), CELL, tmp_path, soon())
+    text = (tmp_path / "diagnosis.txt").read_text()
+    assert guest.diagnosis in text and "cannot read the symbols" in text
 
 
 def test_silence(guest: FakeGuest, tmp_path: Path) -> None:

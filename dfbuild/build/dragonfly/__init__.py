@@ -10,10 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from dfbuild.build.dragonfly import data, image, imported, kernel, live, loaders, native, programs, world
+from dfbuild.build.dragonfly.layout import SRC
 from dfbuild.build.recipe import DISK, LIVE, Artefact, Boot, Machine, Recipe
+from dfbuild.build.store import ArtefactStore
 from dfbuild.errors import UsageError
 from dfbuild.image import identity
-from dfbuild.model import Cell, Disk, Login, Media, Refusal, Variant
+from dfbuild.model import Cell, Disk, Login, Media, Refusal, StepKind, Symbols, Variant
 from dfbuild.releases import Release
 from dfbuild.source import Tree
 from dfbuild.workspace import Workspace
@@ -120,7 +122,15 @@ class Target:
     def media(self, release: Release, cell: Cell, image_made: Artefact, workspace: Workspace) -> Media:
         """The disk, which boots by itself, and root's key to it, unless it turned out to have no SSH server."""
         login = _login(_keys(workspace)) if image_made.facts.get("ssh", True) else _CONSOLE
-        return Media(disks=(Disk(image_made.path / DISK),), login=login)
+        symbols = self._symbols(release, cell, workspace)
+        return Media(disks=(Disk(image_made.path / DISK),), login=login, symbols=symbols)
+
+    def _symbols(self, release: Release, cell: Cell, workspace: Workspace) -> Symbols | None:
+        """Of the kernel that `cell` boots: with debugging information, unless it was built in a guest."""
+        parts = self.image(release, cell, workspace).needs
+        made = ArtefactStore(workspace).path([part for part in parts if part.kind is StepKind.KERNEL][-1])
+        files = (made / kernel.DEBUG, made / image.ROOT / data.kernel(release).installed)
+        return next((Symbols(file, str(SRC)) for file in files if file.is_file()), None)
 
 
 def taken_in(release: Release, medium: Path, digest: str, workspace: Workspace, boot: Boot) -> Recipe:

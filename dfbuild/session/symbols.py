@@ -1,0 +1,101 @@
+"""What lies at an address of the guest's kernel: the function, and the line of its source where that is known."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import posixpath
+import re
+from typing import Any
+
+from dfbuild.errors import InfraError
+from dfbuild.model import Symbols
+
+_ADDRESS = re.compile(r"(?<![\w=])(at |rip: |:)?(?:0x)?([0-9a-f]{16}|[0-9a-f]{8})\b")
+"""An address, with what shows that a CPU is there; the others were left to come back to."""
+
+
+def annotate(text: str, symbols: Symbols) -> str:
+    """`text`, behind every address in it of one of the kernel's functions what is there, as far as its line does
+    not say so already. Values of registers, after a `=`, are left as they are.
+
+    Raises `InfraError` if the file cannot be read.
+    """
+    table = _load(symbols)
+
+    def told(found: re.Match[str]) -> str:
+        # What comes back to an address was called before it, by what may be another line.
+        place, line = table.place(int(found[2], 16), back=1 if found[1] is None else 0)
+        before = text[text.rfind("\n", 0, found.start()) + 1 : found.start()]
+        words = [] if not place or place in before.split() else [place]
+        return " ".join([found[0], *words, *([f"({line})"] if line else [])])
+
+    return _ADDRESS.sub(told, text)
+
+
+class _Table:
+    """The functions of an ELF file, and where it says which lines they came from."""
+
+    def __init__(self, elf: Any, source: str) -> None:
+        table = elf.get_section_by_name(".symtab")
+        functions = {
+            symbol["st_value"]: (symbol.name, symbol["st_size"])
+            for symbol in (table.iter_symbols() if table is not None else ())
+            if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_size"]
+        }
+        self._starts = sorted(functions)
+        self._functions = functions
+        self._source = f"{source}/"
+        self._lines = elf.get_dwarf_info() if elf.has_dwarf_info() else None
+        self._units = self._lines.get_aranges() if self._lines is not None else None
+
+    def place(self, address: int, *, back: int) -> tuple[str, str]:
+        """`function+0x1f`, and `file:line` of what is `back` bytes before it; empty where they are not known."""
+        at = bisect.bisect_right(self._starts, address) - 1
+        if at < 0:
+            return "", ""
+        start = self._starts[at]
+        name, size = self._functions[start]
+        if address >= start + size:
+            return "", ""
+        return f"{name}+{address - start:#x}", self._line(address - back)
+
+    def _line(self, address: int) -> str:
+        unit = self._units.cu_offset_at_addr(address) if self._units is not None else None
+        if unit is None or self._lines is None:
+            return ""
+        unit = self._lines.get_CU_at(unit)
+        program = self._lines.line_program_for_CU(unit)
+        before = None
+        for entry in program.get_entries() if program is not None else ():
+            state = entry.state
+            if state is None:
+                continue
+            if before is not None and before.address <= address < state.address:
+                return f"{self._file(unit, program.header, before.file)}:{before.line}"
+            before = None if state.end_sequence else state
+        return ""
+
+    def _file(self, unit: Any, header: Any, number: int) -> str:
+        # DWARF 5 counts files and directories from 0, of which the first are the unit's own; those before from 1.
+        first = int(header.version < 5)
+        file = header.file_entry[number - first]
+        top = unit.get_top_DIE().attributes
+        directory = b""
+        if file.dir_index >= first:
+            directory = header.include_directory[file.dir_index - first]
+        own = top["DW_AT_comp_dir"].value if "DW_AT_comp_dir" in top else b""
+        path = posixpath.normpath(posixpath.join(own, directory, file.name)).decode("utf-8", "replace")
+        return path.removeprefix(self._source)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(symbols: Symbols) -> _Table:
+    from elftools.common.exceptions import DWARFError, ELFError
+    from elftools.elf.elffile import ELFFile
+
+    try:
+        # Stays open for the table's life: lines are looked up in it.
+        return _Table(ELFFile(symbols.file.open("rb")), symbols.source)
+    except (ELFError, DWARFError, OSError) as error:
+        raise InfraError(f"cannot read the symbols of {symbols.file}: {error}") from error
