@@ -25,9 +25,10 @@ pytestmark = [pytest.mark.dragonfly, pytest.mark.boot, pytest.mark.timeout(14400
 CONFIGS = Path(__file__).parents[2] / "configs"
 CHANGED = "sys/kern/kern_shutdown.c"
 PLANTED = """\
-static void planted(void *unused) { panic("planted by a test"); }
+static void planted(void *unused) {{ {} }}
 SYSINIT(planted, SI_SUB_PSEUDO, SI_ORDER_ANY, planted, NULL);
 """
+PANIC, LOOP = 'panic("planted by a test");', "for (;;) ;"
 
 
 def cell(release: Release, firmware: str = "bios") -> str:
@@ -72,13 +73,13 @@ def test_a_cell_boots_and_everything_is_as_expected(
     assert outcomes["packages/isolated"] == "pass"
 
 
-def patch(tree: Tree, directory: Path) -> Path:
-    """A patch of the tree whose kernel panics while it starts."""
+def patch(tree: Tree, directory: Path, planted: str) -> Path:
+    """A patch of the tree whose kernel does what is `planted` while it starts."""
     before = (tree.path / CHANGED).read_text(encoding="latin-1").splitlines(keepends=True)
     # What an earlier run of these tests planted is cached.
     fresh = f"/* {secrets.token_hex(4)} */\n"
     lines = difflib.unified_diff(
-        before, [*before, fresh, *PLANTED.splitlines(keepends=True)], f"a/{CHANGED}", f"b/{CHANGED}"
+        before, [*before, fresh, *PLANTED.format(planted).splitlines(keepends=True)], f"a/{CHANGED}", f"b/{CHANGED}"
     )
     file = directory / "planted.patch"
     file.write_text("".join(lines), encoding="latin-1")
@@ -89,7 +90,7 @@ def test_a_planted_bug_is_caught_told_and_repeated(
     release: Release, tree: Tree, workspace: Workspace, tmp_path: Path
 ) -> None:
     began = time.monotonic()
-    document = matrix(release, tree, workspace, cell(release), "--patch", str(patch(tree, tmp_path)))
+    document = matrix(release, tree, workspace, cell(release), "--patch", str(patch(tree, tmp_path, PANIC)))
     print(f"from the patch to the verdict: {time.monotonic() - began:.0f} s")
     (only,) = document["run"]["cells"]
     assert (only["verdict"], only["title"]) == ("PANIC", "panic: planted by a test")
@@ -97,3 +98,10 @@ def test_a_planted_bug_is_caught_told_and_repeated(
     assert built == {"kernel", "image"}
     (failure,) = document["failures"]
     assert f"--patch {tmp_path}" in failure["repeat"]
+
+
+def test_a_loop_is_named(release: Release, tree: Tree, workspace: Workspace, tmp_path: Path) -> None:
+    document = matrix(release, tree, workspace, cell(release), "--patch", str(patch(tree, tmp_path, LOOP)))
+    (only,) = document["run"]["cells"]
+    assert only["verdict"] == "HANG"
+    assert "; cpu 0 at planted+0x" in only["title"]
