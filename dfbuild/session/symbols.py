@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import bisect
 import functools
-import posixpath
 import re
 from typing import Any
 
 from dfbuild.errors import InfraError
 from dfbuild.model import Symbols
+from dfbuild.session import lines
 
 _ADDRESS = re.compile(r"(?<![\w=])(at |rip: |:)?(?:0x)?([0-9a-f]{16}|[0-9a-f]{8})\b")
 """An address, with what shows that a CPU is there; the others were left to come back to."""
@@ -46,8 +46,7 @@ class _Table:
         self._starts = sorted(functions)
         self._functions = functions
         self._source = f"{source}/"
-        self._lines = elf.get_dwarf_info() if elf.has_dwarf_info() else None
-        self._units = self._lines.get_aranges() if self._lines is not None else None
+        self._lines = lines.of(elf)
 
     def place(self, address: int, *, back: int) -> tuple[str, str]:
         """`function+0x1f`, and `file:line` of what is `back` bytes before it; empty where they are not known."""
@@ -58,35 +57,7 @@ class _Table:
         name, size = self._functions[start]
         if address >= start + size:
             return "", ""
-        return f"{name}+{address - start:#x}", self._line(address - back)
-
-    def _line(self, address: int) -> str:
-        unit = self._units.cu_offset_at_addr(address) if self._units is not None else None
-        if unit is None or self._lines is None:
-            return ""
-        unit = self._lines.get_CU_at(unit)
-        program = self._lines.line_program_for_CU(unit)
-        before = None
-        for entry in program.get_entries() if program is not None else ():
-            state = entry.state
-            if state is None:
-                continue
-            if before is not None and before.address <= address < state.address:
-                return f"{self._file(unit, program.header, before.file)}:{before.line}"
-            before = None if state.end_sequence else state
-        return ""
-
-    def _file(self, unit: Any, header: Any, number: int) -> str:
-        # DWARF 5 counts files and directories from 0, of which the first are the unit's own; those before from 1.
-        first = int(header.version < 5)
-        file = header.file_entry[number - first]
-        top = unit.get_top_DIE().attributes
-        directory = b""
-        if file.dir_index >= first:
-            directory = header.include_directory[file.dir_index - first]
-        own = top["DW_AT_comp_dir"].value if "DW_AT_comp_dir" in top else b""
-        path = posixpath.normpath(posixpath.join(own, directory, file.name)).decode("utf-8", "replace")
-        return path.removeprefix(self._source)
+        return f"{name}+{address - start:#x}", self._lines.line(address - back).removeprefix(self._source)
 
 
 @functools.lru_cache(maxsize=1)

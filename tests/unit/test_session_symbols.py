@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import struct
 import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dfbuild.errors import InfraError
 from dfbuild.model import Symbols
+from dfbuild.session.lines import Stabs
 from dfbuild.session.symbols import annotate
 
 SOURCE = """\
@@ -71,3 +75,37 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
     for file in (tmp_path / "kernel", tmp_path / "gone"):
         with pytest.raises(InfraError, match="cannot read the symbols"):
             annotate("at ffffffff80000000", Symbols(file, "/usr/src"))
+
+
+def stabs(*entries: tuple[int, bytes, int, int]) -> Stabs:
+    """Lines of stabs: type, string, line, value. Of one unit."""
+    table, strings = b"", b"\0"
+    for kind, name, line, value in entries:
+        at = len(strings) if name else 0
+        strings += name + b"\0" if name else b""
+        table += struct.pack("<IBBHI", at, kind, 0, line, value)
+    return Stabs(table, strings)
+
+
+def test_the_stabs_of_old_compilers() -> None:
+    lines = stabs(
+        (0x64, b"/usr/obj/usr/src/sys/UP/", 0, 0xC0100000),
+        (0x64, b"../../../../../src/sys/kern/spin.c", 0, 0xC0100000),
+        (0x24, b"spin:F(0,15)", 0, 0xC0100000),
+        (0x44, b"", 3, 0),
+        (0x44, b"", 4, 6),
+        (0x24, b"", 0, 0x10),
+        (0x84, b"machine/lock.h", 0, 0xC0100010),
+        (0x24, b"locked:f(0,1)", 0, 0xC0100010),
+        (0x44, b"", 70, 0),
+    )
+    assert lines.line(0xC0100000) == lines.line(0xC0100005) == "/usr/src/sys/kern/spin.c:3"
+    assert lines.line(0xC0100006) == "/usr/src/sys/kern/spin.c:4"
+    assert lines.line(0xC0100011) == "/usr/obj/usr/src/sys/UP/machine/lock.h:70"
+    assert lines.line(0xC00FFFFF) == ""
+
+
+@given(st.binary(), st.binary(), st.integers(0, 2**64 - 1))
+def test_any_bytes_have_lines_or_none(table: bytes, strings: bytes, address: int) -> None:
+    found = Stabs(table, strings).line(address)
+    assert not found or found.rpartition(":")[2].isdigit()
