@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dfbuild import process
+from dfbuild.build.complaint import complaint
 from dfbuild.build.recipe import Kitchen
 from dfbuild.build.store import tail
 from dfbuild.deadline import Deadline
@@ -17,6 +18,8 @@ from dfbuild.sandbox import Sandbox
 
 _LINE = 4096
 """How much of a line that does not end is kept."""
+_BACK = 60
+"""Lines from a log's end in which the error that ended it is sought."""
 
 # A guest's CPUs can't wait, a build can. Where sessions are scheduled as groups (sched(7), autogroup) niceness
 # counts within one only, and the group has its own. Of those without privileges the kernel takes ten changes a
@@ -40,8 +43,8 @@ def run(
 ) -> None:
     """Run `argv` in `sandbox`, behind guests; the command line and all it prints go to the component's log.
 
-    Of every line that `banner` matches at its beginning, the first group is said as progress. Raises `BuildFailed`
-    with the last lines for a status other than 0, `DeadlineExceeded` and `Cancelled`.
+    Of every line that `banner` matches at its beginning, the first group is said as progress. Raises `BuildFailed`,
+    with the first error among the last lines, for a status other than 0, `DeadlineExceeded` and `Cancelled`.
     """
     log = component_log(kitchen, component)
     words = [str(word) for word in argv]
@@ -53,9 +56,9 @@ def run(
     else:
         status = _watched(kitchen, line, log, banner)
     if status != 0:
-        raise BuildFailed(
-            f"{component}: {words[0]} ended with status {status}", component=component, log=log, tail=tail(log)
-        )
+        # Jobs beside the one that failed still print behind it, and every make(1) that gives up because of it.
+        why = complaint(tail(log, _BACK)) or f"{words[0]} ended with status {status}"
+        raise BuildFailed(f"{component}: {why}", component=component, log=log, tail=tail(log))
 
 
 def _watched(kitchen: Kitchen, argv: Sequence[str], log: Path, banner: re.Pattern[bytes]) -> int:

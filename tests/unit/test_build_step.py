@@ -55,6 +55,12 @@ def test_a_failure_has_its_component_and_last_lines(tmp_path: Path, banner: re.P
     assert caught.value.tail.endswith("1000\nthe reason")
 
 
+def test_the_error_is_what_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BuildFailed, match=r"^bin/part: x\.c:1: error: odd") as caught:
+        sh(kitchen(tmp_path, []), "seq 1000; echo x.c:1: error: odd; seq 30; exit 1")
+    assert caught.value.tail.endswith("29\n30")
+
+
 @pytest.mark.parametrize("banner", [BANNER, None])
 @pytest.mark.parametrize("script", ["echo x; sleep 1000", "exec >&- 2>&-; sleep 1000", "while :; do echo x; done"])
 def test_the_deadline_ends_it(tmp_path: Path, banner: re.Pattern[bytes] | None, script: str) -> None:

@@ -1,0 +1,24 @@
+"""What a build stumbled over, out of what compiler, assembler, linker and make(1) printed. Pure."""
+
+from __future__ import annotations
+
+import re
+
+_LENGTH = 200
+
+_WARNING = re.compile(r": (?:warning|note): ")
+_ERROR = re.compile(
+    r"\berror: "  # gcc 3.4 and later, clang
+    r"|: Error: "  # as(1)
+    r"|: (?:undefined reference to|multiple definition of) "
+    r"|^[^\s:]+\.\w+:\d+: (?!In function|At top level)\S"  # gcc 2.95 calls nothing an error
+    r"|don't know how to make|No rule to make target"
+)
+
+
+def complaint(text: str) -> str:
+    """The first line of `text` that is an error; empty if none looks like one."""
+    for line in text.splitlines():
+        if _ERROR.search(line) and not _WARNING.search(line):
+            return line.strip()[:_LENGTH]
+    return ""
