@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from dfbuild.deadline import Deadline
+from dfbuild.errors import UsageError
 from dfbuild.model import Cell, Media, Refusal, StepKind, Variant
 from dfbuild.releases import Release
 from dfbuild.workspace import Workspace
@@ -115,14 +116,28 @@ class Machine(Protocol):
     """Boots what was built, for what is built in a guest."""
 
     def __call__(
-        self, release: Release, variant: Variant, media: Media, memory: int, kitchen: Kitchen
+        self,
+        release: Release,
+        variant: Variant,
+        media: Media,
+        memory: int,
+        kitchen: Kitchen,
+        kept: Path | None = None,
     ) -> AbstractContextManager[Workbench]:
         """A shell in a guest with `memory` MiB that boots `media`; the guest ends with the block.
 
-        Where an attempt before this one was cut off after a `save`, the guest goes on from there and boots nothing.
-        Raises `BuildFailed` for a guest that does not come up.
+        Where an attempt before this one was cut off after a `save`, the guest goes on from there and boots nothing;
+        not where there is a directory `kept`: what it wrote to its disks stays there, as for a `Boot`. Raises
+        `BuildFailed` for a guest that does not come up.
         """
         ...
+
+
+def no_machine(
+    release: Release, variant: Variant, media: Media, memory: int, kitchen: Kitchen, kept: Path | None = None
+) -> AbstractContextManager[Workbench]:
+    """A `Machine` for callers that have no guests to offer. Raises `UsageError`."""
+    raise UsageError(f"a guest of {variant.id} is needed to build in, and there is none")
 
 
 class Boot(Protocol):

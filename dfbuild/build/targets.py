@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from dfbuild.build.recipe import Machine, Target
+from dfbuild.build.recipe import Machine, Target, no_machine
 from dfbuild.errors import UsageError
 from dfbuild.releases import Release
 from dfbuild.source import Tree
@@ -17,12 +17,17 @@ def open_none() -> tuple[Tree, Tree]:
 
 
 def target(
-    release: Release, trees: Callable[[], tuple[Tree, Tree]] = open_none, machine: Machine | None = None
+    release: Release,
+    trees: Callable[[], tuple[Tree, Tree]] = open_none,
+    machine: Machine = no_machine,
+    *,
+    native: bool = False,
 ) -> Target:
     """The `Target` of `release`, made by the package below `dfbuild.build` that its data names.
 
     Releases that are built from source get the trees of kernel and userland that `trees` opens; it is not called
-    for others. With `machine` what can be is built in guests that it boots; raises `UsageError` where nothing can.
+    for others. `machine` boots guests, for what only they can build; if `native`, for all that they can build.
+    Raises `UsageError` where nothing can be.
     """
     name = f"{__package__}.{release.target}"
     try:
@@ -35,7 +40,7 @@ def target(
         raise UsageError(
             f"release {release.name!r}: dfbuild can't build images of its target {release.target!r} yet"
         )
-    if release.source is None and machine is not None:
+    if release.source is None and native:
         raise UsageError(f"nothing of {release.title} is built in a guest", hint="leave `--build native` out")
-    found: Target = module.Target() if release.source is None else module.Target(*trees(), machine)
+    found: Target = module.Target() if release.source is None else module.Target(*trees(), machine, native=native)
     return found

@@ -96,8 +96,8 @@ def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
     """Load the file, expand it, take the cells asked for, and plan them."""
     matrix = load(Path(arguments.config))
     expansion = narrow(select(expand(matrix), arguments.filter), arguments.cell)
-    in_guests = machine if arguments.build == "native" else None
-    builder = target(matrix.release, lambda: _trees(arguments, matrix, workspace), in_guests)
+    native = arguments.build == "native"
+    builder = target(matrix.release, lambda: _trees(arguments, matrix, workspace), machine, native=native)
     if arguments.base:
         builder = bases.Based(builder, bases.find(workspace, arguments.base, matrix.release.name))
     where = xenhost.where(arguments)

@@ -1,7 +1,8 @@
 """Guests to build in: booted from what was built, with a shell, ended when the build is over.
 
 A build in an emulated guest takes hours. The guest's disk lies in `<work directory>/objects/<key of the step>/`,
-with the whole machine in it as it was last saved, until the build comes to an end of its own, good or bad.
+with the whole machine in it as it was last saved, until the build comes to an end of its own, good or bad; or where
+the step itself wants to have it.
 """
 
 from __future__ import annotations
@@ -51,16 +52,18 @@ class _Bench:
 
 
 @contextlib.contextmanager
-def machine(release: Release, variant: Variant, media: Media, memory: int, kitchen: Kitchen) -> Iterator[Workbench]:
+def machine(
+    release: Release, variant: Variant, media: Media, memory: int, kitchen: Kitchen, kept: Path | None = None
+) -> Iterator[Workbench]:
     """Implements `build.recipe.Machine`: one CPU of the release's own shape. Its console is in the step's logs."""
     shape = Shape("build", **{**release.shape.given(), "memory": memory})
     cell = Cell(variant, shape)
     runtime = runtime_directory("b")
-    kept = kitchen.workspace.root / "objects" / kitchen.directory.name
-    kept.mkdir(mode=0o700, parents=True, exist_ok=True)  # the guest's memory and its host's key are in it
+    own = kept or kitchen.workspace.root / "objects" / kitchen.directory.name
+    own.mkdir(mode=0o700, parents=True, exist_ok=True)  # the guest's memory and its host's key are in it
     try:
         accel = probe(kitchen.workspace, kitchen.deadline)
-        spec = GuestSpec(f"{variant.id} native build", shape, media, runtime, wire=False, kept=kept)
+        spec = GuestSpec(f"{variant.id} build", shape, media, runtime, wire=False, kept=own)
         guest = create(spec, accel)
         if guest.saved:
             kitchen.say("going on in the guest as it was last saved")
@@ -74,14 +77,15 @@ def machine(release: Release, variant: Variant, media: Media, memory: int, kitch
             finally:
                 shell.close()
     except GuestError as error:
-        if not isinstance(error, ShellLost):
-            shutil.rmtree(kept)
+        if kept is None and not isinstance(error, ShellLost):
+            shutil.rmtree(own)
         if isinstance(error, BuildFailed):
             raise
         raise BuildFailed(
             f"the guest to build in: {error.message}", component=variant.id, log=kitchen.log.parent / "console.log"
         ) from error
     else:
-        shutil.rmtree(kept)
+        if kept is None:
+            shutil.rmtree(own)
     finally:
         shutil.rmtree(runtime, ignore_errors=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,21 @@ def test_a_build_that_is_cut_off_goes_on_in_the_guest_as_it_was_saved(
         grows = "a=`wc -l < /tmp/steps`; sleep 1; b=`wc -l < /tmp/steps`; test $b -gt $a"
         assert shell.run(grows, own.deadline).status == 0
     assert said == ["going on in the guest as it was last saved"]
+    assert not (workspace.root / "objects" / tmp_path.name).exists()
+
+
+def test_its_disks_are_kept_where_they_are_wanted(
+    reference_cell: Cell, reference_media: Media, workspace: Workspace, tmp_path: Path
+) -> None:
+    kept, mark = tmp_path / "kept", secrets.token_hex(2048).encode()
+    (tmp_path / "mark").write_bytes(mark)
+    own = kitchen(workspace, tmp_path)
+    with machine(RELEASE, reference_cell.variant, reference_media, 300, own, kept) as shell:
+        shell.put(tmp_path / "mark", "/mark", own.deadline)
+        assert shell.run("sync", own.deadline).status == 0
+    raw = tmp_path / "raw"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", kept / "disk0.qcow2", raw], check=True)
+    assert mark in raw.read_bytes(), "beside what was on the disk before"
     assert not (workspace.root / "objects" / tmp_path.name).exists()
 
 

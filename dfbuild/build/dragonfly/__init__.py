@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dfbuild.build.dragonfly import data, image, imported, kernel, live, loaders, native, programs, world
 from dfbuild.build.dragonfly.layout import SRC
-from dfbuild.build.recipe import DISK, LIVE, Artefact, Boot, Machine, Recipe
+from dfbuild.build.recipe import DISK, LIVE, Artefact, Boot, Machine, Recipe, no_machine
 from dfbuild.build.store import ArtefactStore
 from dfbuild.errors import UsageError
 from dfbuild.image import identity
@@ -28,13 +28,14 @@ _CONSOLE = Login(user="root", password=None)
 class Target:
     """Implements `build.recipe.Target`: kernels are of `tree`, userlands of `plain`, which mostly are one tree.
 
-    With a `machine` kernels are built in guests.
+    `machine` boots guests to build in: kernels are built there if they are to be `native`.
     """
 
-    def __init__(self, tree: Tree, plain: Tree, machine: Machine | None = None) -> None:
+    def __init__(self, tree: Tree, plain: Tree, machine: Machine = no_machine, *, native: bool = False) -> None:
         self._tree = tree.still()
         self._plain = self._tree if plain is tree else plain.still()
         self._machine = machine
+        self._native = native
         self._images: dict[tuple[Variant, str, str], Recipe] = {}
         self._worlds: dict[str, Recipe] = {}
 
@@ -52,7 +53,7 @@ class Target:
         name = variant.id.removeprefix(f"{release.name}/")
         build = data.of(release)
         parts = [self._world(release, variant), kernel.recipe(release, tree, variant)]
-        if self._machine is not None:
+        if self._native:
             # The guest that builds has the cross-built kernel; the one that is tested has it below its own.
             kit = (*parts, native.sources(release, tree))
             builder = image.recipe(release, f"{name} to build in", kit, keys, root=native.ROOT)
@@ -115,7 +116,7 @@ class Target:
     def refuse(self, release: Release, cell: Cell) -> Refusal | None:
         """Refuses to build in a guest by a compiler of this host; what else cannot be is in the release's data."""
         compiler = data.of(release).compilers.get(cell.variant.toolchain)
-        if self._machine is None or compiler is None or compiler.host is None:
+        if not self._native or compiler is None or compiler.host is None:
             return None
         return Refusal(cell, f"--build native: {compiler.host} is this host's compiler, and no guest has it")
 
