@@ -81,6 +81,8 @@ class Shape:
     """What the firmware calls the machine (SMBIOS, system product name); empty for QEMU's own name."""
     firmware: str = "bios"
     """What starts first: `bios`, or `uefi`."""
+    root: str = "ufs"
+    """The root's file system."""
     hypervisor: str = "qemu"
     """`qemu`, or the kind of a Xen guest: `xen-pv`, `xen-pvh`, `xen-hvm`."""
     accel: str = "auto"
@@ -149,6 +151,7 @@ class Cell:
             "video": shape.video,
             "product": shape.product,
             "firmware": shape.firmware,
+            "root": shape.root,
             "hypervisor": shape.hypervisor,
             "accel": shape.accel,
         }

@@ -41,7 +41,7 @@ class Base:
         return path
 
 
-_STARTS = ("hypervisor", "firmware", "disk")
+_STARTS = ("hypervisor", "firmware", "disk", "root")
 """What of a shape a system that was not made for it may fail to start from."""
 
 

@@ -1,4 +1,4 @@
-"""A disk that a PC's BIOS boots DragonFly 2 and later from: MBR, one slice with a 64-bit label, a UFS1 root, swap.
+"""A disk that a PC's BIOS boots DragonFly 2 and later from: MBR, one slice with a 64-bit label.
 
 - sector 0: switches on the disk controller's bus mastering (images/dragonfly/busmaster.S), and the table
 - sector 1: the release's own MBR, with the same table
@@ -30,9 +30,9 @@ class BootBlocks:
     boot2: bytes
 
 
-def plan(root: int, swap: int) -> Slice:
-    """The slice for a root and swap of so many MiB."""
-    return Slice.plan(MEGABYTE // _SECTOR, root, swap, mbr.BIOS.cylinder)
+def plan(ufs: int, swap: int, hammer2: int = 0) -> Slice:
+    """The slice for partitions of so many MiB."""
+    return Slice.plan(MEGABYTE // _SECTOR, ufs, swap, hammer2, mbr.BIOS.cylinder)
 
 
 def sectors(layout: Slice, blocks: BootBlocks, content: str) -> dict[int, bytes]:
@@ -58,8 +58,8 @@ def sectors(layout: Slice, blocks: BootBlocks, content: str) -> dict[int, bytes]
     }
 
 
-def write(layout: Slice, blocks: BootBlocks, root: Path, target: Path) -> None:
-    """Write the disk with the file system in `root` to the sparse raw image `target`."""
-    disk.require(root, layout.root_bytes)
-    pieces = sectors(layout, blocks, disk.digest(root))
-    disk.put(target, layout.end * _SECTOR, {layout.root_at: root}, pieces)
+def write(layout: Slice, blocks: BootBlocks, ufs: Path, target: Path) -> None:
+    """Write the disk with the file system in `ufs` to the sparse raw image `target`."""
+    disk.require(ufs, layout.ufs_bytes)
+    pieces = sectors(layout, blocks, disk.digest(ufs))
+    disk.put(target, layout.end * _SECTOR, {layout.ufs_at: ufs}, pieces)

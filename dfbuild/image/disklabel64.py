@@ -17,7 +17,10 @@ from uuid import UUID
 
 from dfbuild.image.disklabel import FFS, SWAP
 
-__all__ = ["FFS", "SWAP", "BadLabel", "Label", "Partition", "pack"]
+__all__ = ["FFS", "HAMMER2", "SWAP", "BadLabel", "Label", "Partition", "pack"]
+
+HAMMER2 = 23
+"""Type of a partition with that file system (sys/sys/dtype.h); the 32-bit label's time did not know it."""
 
 MAGIC = 0xC4464C59
 AT = 512

@@ -25,6 +25,8 @@ class Settings:
     """Partition, as the guest calls it."""
     swap: str = ""
     """Empty for none."""
+    boot: str = ""
+    """The partition of `/boot` where the root is HAMMER2; empty where it is UFS, with `/boot` in it."""
     tunables: Mapping[str, str] = field(default_factory=dict)
     """What the loader tells the kernel."""
     delay: int = 0

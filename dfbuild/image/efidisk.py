@@ -1,6 +1,6 @@
 """A disk that UEFI firmware boots DragonFly from: GPT, an EFI system partition, a slice with a 64-bit label.
 
-The firmware starts boot1.efi of the first partition, and that the loader in the UFS1 root of the second
+The firmware starts boot1.efi of the first partition, and that the loader in the UFS1 of the second
 (sys/boot/efi/boot1/ufs_module.c of DragonFly 5.9). To the kernel the two are s0 and s1 (`gptinit`,
 sys/kern/subr_diskgpt.c).
 """
@@ -28,10 +28,10 @@ class Layout:
     slice: Slice
 
     @classmethod
-    def plan(cls, root: int, swap: int) -> Layout:
-        """A root and swap of so many MiB."""
+    def plan(cls, ufs: int, swap: int, hammer2: int = 0) -> Layout:
+        """Partitions of so many MiB."""
         start = MEGABYTE // _SECTOR
-        return cls(start, Slice.plan(start + esp.SIZE // _SECTOR, root, swap))
+        return cls(start, Slice.plan(start + esp.SIZE // _SECTOR, ufs, swap, hammer2))
 
     @property
     def sectors(self) -> int:
@@ -49,13 +49,13 @@ class Layout:
         return {**table, one.start + disklabel64.AT // _SECTOR: one.label(content)}
 
 
-def write(layout: Layout, system: Path, root: Path, target: Path) -> None:
-    """Write the disk with the EFI system partition `system` and the file system `root` to the sparse file `target`.
+def write(layout: Layout, system: Path, ufs: Path, target: Path) -> None:
+    """Write the disk with the EFI system partition `system` and the file system `ufs` to the sparse file `target`.
 
     Both have to be of the size that is planned.
     """
     disk.require(system, esp.SIZE)
-    disk.require(root, layout.slice.root_bytes)
-    content = f"{disk.digest(system)} {disk.digest(root)}"
-    files = {layout.esp * _SECTOR: system, layout.slice.root_at: root}
+    disk.require(ufs, layout.slice.ufs_bytes)
+    content = f"{disk.digest(system)} {disk.digest(ufs)}"
+    files = {layout.esp * _SECTOR: system, layout.slice.ufs_at: ufs}
     disk.put(target, layout.sectors * _SECTOR, files, layout.pieces(content))

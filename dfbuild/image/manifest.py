@@ -155,6 +155,13 @@ def scan(tree: Path, log: Mapping[str, Mapping[str, str | int]]) -> dict[str, En
     return entries
 
 
+def below(directory: str, entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """The entries of what is in `directory`, which becomes the root. Pure."""
+    start = f"{directory}/"
+    inside = {name.removeprefix(start): entry for name, entry in entries.items() if name.startswith(start)}
+    return {".": entries[directory], **inside}
+
+
 def _walk(tree: Path) -> Iterator[tuple[Path, str]]:
     yield tree, "."
     for directory, names, files in os.walk(tree):

@@ -234,6 +234,8 @@ class ShapeFields(Strict):
     """What the firmware calls the machine: SMBIOS, system product name."""
     firmware: Literal["bios", "uefi"] | None = None
     """What starts first: `bios` or `uefi`. Disks are made for one of them."""
+    root: Device | None = None
+    """The root's file system: `ufs`, `hammer2`; the reference guest's is `ext4`."""
     hypervisor: Device | None = None
     """What runs the guest: qemu, xen-pv, xen-pvh or xen-hvm."""
     accel: Literal["auto", "kvm", "tcg"] | None = None

@@ -67,7 +67,7 @@ def disk(tmp_path: Path) -> Path:
     layout = efidisk.Layout.plan(8, 0)
     esp.make(program, system, start=layout.esp, epoch=1, run=run)
     with root.open("wb") as file:
-        file.truncate(layout.slice.root_bytes)
+        file.truncate(layout.slice.ufs_bytes)
     efidisk.write(layout, system, root, tmp_path / "disk.raw")
     return tmp_path / "disk.raw"
 

@@ -39,7 +39,9 @@ def cell(release: Release, tree: Tree) -> tuple[str | Path, ...]:
     if data.of(release).iso is None:
         pytest.skip(f"{release.title} has no live system that dfbuild knows of")
     config = CONFIGS / f"dragonfly-{release.name}.toml"
-    plain = {field: getattr(Shape("plain", **release.shape.given()), field) for field in ("disk", "firmware")}
+    plain = {
+        field: getattr(Shape("plain", **release.shape.given()), field) for field in ("disk", "firmware", "root")
+    }
     found = next(
         cell.id
         for cell in expand(load(config)).cells

@@ -31,7 +31,7 @@ SYSINIT(planted, SI_SUB_PSEUDO, SI_ORDER_ANY, planted, NULL);
 PANIC, LOOP = 'panic("planted by a test");', "for (;;) ;"
 
 
-def cell(release: Release, firmware: str = "bios") -> str:
+def cell(release: Release, firmware: str = "bios", root: str = "ufs") -> str:
     """The newest compiler of the tree that has a stack protector, with it, on one CPU."""
     found = [
         cell
@@ -40,10 +40,10 @@ def cell(release: Release, firmware: str = "bios") -> str:
         and cell.variant.kernel == choice.kernel(release)
         and not release.toolchains[cell.variant.toolchain].packages
         and {"scheduler", "network", "security", "packages"} <= {*cell.suites}
-        and (cell.shape.cpus, cell.shape.firmware) == (1, firmware)
+        and (cell.shape.cpus, cell.shape.firmware, cell.shape.root) == (1, firmware, root)
     ]
     if not found:
-        pytest.skip(f"{release.title} does not start from {firmware}")
+        pytest.skip(f"{release.title} does not start from {firmware} and {root}, or no matrix has it do so")
     newest = list(release.toolchains).index
     return max(found, key=lambda cell: newest(cell.variant.toolchain)).id
 
@@ -59,11 +59,14 @@ def matrix(release: Release, tree: Tree, workspace: Workspace, cell: str, *words
     return document
 
 
-@pytest.mark.parametrize(("firmware", "via"), [("bios", "ssh"), ("bios", "serial"), ("uefi", "ssh")])
+@pytest.mark.parametrize(
+    ("firmware", "root", "via"),
+    [("bios", "ufs", "ssh"), ("bios", "ufs", "serial"), ("uefi", "ufs", "ssh"), ("bios", "hammer2", "ssh")],
+)
 def test_a_cell_boots_and_everything_is_as_expected(
-    firmware: str, via: str, release: Release, tree: Tree, workspace: Workspace
+    firmware: str, root: str, via: str, release: Release, tree: Tree, workspace: Workspace
 ) -> None:
-    (only,) = matrix(release, tree, workspace, cell(release, firmware), "--via", via)["run"]["cells"]
+    (only,) = matrix(release, tree, workspace, cell(release, firmware, root), "--via", via)["run"]["cells"]
     assert only["verdict"] == "PASS", only["title"]
     outcomes = {check["check"]: check["outcome"] for check in only["checks"]}
     assert outcomes["scheduler/cpu-count"] == "pass"
@@ -71,6 +74,7 @@ def test_a_cell_boots_and_everything_is_as_expected(
     assert outcomes["network/rst-in-window-middle"] == "known"
     assert outcomes["security/smash-16"] == "pass"
     assert outcomes["packages/isolated"] == "pass"
+    assert outcomes.get("hardware/root", "pass") == "pass"
 
 
 def patch(tree: Tree, directory: Path, planted: str) -> Path:

@@ -147,7 +147,7 @@ def test_a_disk_for_uefi_firmware(tmp_path: Path) -> None:
         ["mcopy", "-i", system, f"::/{esp.PROGRAM}", "-"], check=True, capture_output=True, timeout=60
     )
     assert copied.stdout == program
-    with Inodes(raw, layout.slice.root_at) as inodes:
+    with Inodes(raw, layout.slice.ufs_at) as inodes:
         found = {name: inodes.content(one) for name, one in inodes.walk().items() if one.kind is Kind.FILE}
     assert found["boot/loader.efi"] == b"loader"
     assert b"/dev/vbd0s1a\t/\tufs" in found["etc/fstab"] and b"/dev/vbd0s1b\tnone\tswap" in found["etc/fstab"]

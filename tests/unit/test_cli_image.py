@@ -128,6 +128,7 @@ class Nothing:
         (Shape("x", disk="virtio-blk"), ""),
         (Shape("x", disk="mptsas1068"), "base image y is made for disk 'virtio-blk', not 'mptsas1068'"),
         (Shape("x", firmware="uefi"), "base image y is made for firmware 'bios', not 'uefi'"),
+        (Shape("x", root="hammer2"), "base image y is made for root 'ufs', not 'hammer2'"),
         (Shape("x", hypervisor="xen-hvm"), "base image y is made for hypervisor 'qemu', not 'xen-hvm'"),
     ],
 )

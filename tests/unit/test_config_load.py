@@ -102,10 +102,11 @@ def test_layers_of_a_shape(tmp_path: Path) -> None:
     text = AXES.replace('["up", "smp2"]', '["up", "nx-off", "smp2"]')
     matrix = read(tmp_path, text + "[shape]\nmemory = 333\nnx = true\n[shapes.smp2]\nmemory = 444\n")
     up, off, smp2 = matrix.axes.shapes
-    machine = matrix.release.shape.given()["machine"]
-    assert up == Shape("up", memory=333, machine=machine)
-    assert off == Shape("nx-off", memory=333, nx=False, machine=machine)
-    assert smp2 == Shape("smp2", memory=444, sockets=2, machine=machine)
+    given = {**matrix.release.shape.given(), "memory": 333}
+    assert given["root"] != Shape("model").root, "the release's own is among the layers"
+    assert up == Shape("up", **given)
+    assert off == Shape("nx-off", **{**given, "nx": False})
+    assert smp2 == Shape("smp2", **{**given, "memory": 444, "sockets": 2})
 
 
 def test_a_cpu_model_does_not_go_with_a_shape_to_another_hypervisor() -> None:

@@ -197,12 +197,29 @@ def test_a_name_that_is_too_long() -> None:
 def test_everything_has_its_place(root: int, swap: int) -> None:
     layout = efidisk.Layout.plan(root, swap)
     slice = layout.slice
-    assert slice.root_at % MIB == layout.sectors * 512 % MIB == 0
+    assert slice.ufs_at % MIB == layout.sectors * 512 % MIB == 0
     assert slice.start == layout.esp + esp.SIZE // 512
-    assert slice.root_at + slice.root_bytes + swap * MIB < slice.end * 512
+    assert slice.ufs_at + slice.ufs_bytes + swap * MIB < slice.end * 512
     written = layout.pieces("content")
     assert written[slice.start + 1][:4] == struct.pack("<I", disklabel64.MAGIC), "at byte 512 of the slice"
     assert layout.pieces("content") == written != layout.pieces("other")
+
+
+def types(label: bytes) -> dict[str, tuple[int, int]]:
+    """By letter, in MiB where a partition of the label ends, and its type."""
+    found = zip("abcdefghijklmnop", struct.iter_unpack("<QQB47x", label[200:]), strict=True)
+    return {letter: ((at + size) // MIB, type) for letter, (at, size, type) in found if size}
+
+
+@given(boot=st.integers(8, 1900), swap=st.integers(1, 4096), root=st.integers(1, 1 << 20))
+def test_a_root_in_hammer2_has_a_partition_of_its_own(boot: int, swap: int, root: int) -> None:
+    slice = disk64.plan(boot, swap, root)
+    ends = [(boot + 1, 7), (boot + swap + 1, 1), (boot + swap + root + 1, 23)]
+    assert types(slice.label("content")) == dict(zip("abd", ends, strict=True))
+    assert slice.ufs_bytes == boot * MIB and slice.sectors * 512 > (boot + swap + root + 2) * MIB
+    assert slice.numbers[2:] == [boot, swap, root]
+    plain = disk64.plan(boot, swap)
+    assert types(plain.label("content")) == dict(zip("ab", ends[:2], strict=True)) and len(plain.numbers) == 4
 
 
 BLOCKS = disk64.BootBlocks(b"first", b"\xfc", b"\xeb".ljust(510, b"1") + b"\x55\xaa", b"2" * 14848)
@@ -212,7 +229,7 @@ BLOCKS = disk64.BootBlocks(b"first", b"\xfc", b"\xeb".ljust(510, b"1") + b"\x55\
 def test_everything_has_its_place_for_a_bios(root: int, swap: int) -> None:
     slice = disk64.plan(root, swap)
     assert slice.end % mbr.BIOS.cylinder == 0, "the kernel guesses the geometry from it"
-    assert slice.root_at % MIB == 0 and slice.root_at + slice.root_bytes + swap * MIB < slice.end * 512
+    assert slice.ufs_at % MIB == 0 and slice.ufs_at + slice.ufs_bytes + swap * MIB < slice.end * 512
     written = disk64.sectors(slice, BLOCKS, "content")
     for at in (0, 1):
         assert mbr.parse(written[at]) == (mbr.Slice(slice.start, slice.sectors, active=True),)
@@ -223,7 +240,7 @@ def test_everything_has_its_place_for_a_bios(root: int, swap: int) -> None:
     )
     taken = sorted((at, at + -(-len(data) // 512)) for at, data in written.items())
     assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(taken))
-    assert taken[-1][1] * 512 <= slice.root_at
+    assert taken[-1][1] * 512 <= slice.ufs_at
 
 
 @pytest.mark.parametrize(
@@ -267,7 +284,7 @@ def test_others_read_the_disk(tmp_path: Path) -> None:
     layout = efidisk.Layout.plan(8, 4)
     size, slice = layout.sectors, layout.slice
     root, raw = tmp_path / "root", tmp_path / "disk.raw"
-    root.write_bytes(b"root".ljust(slice.root_bytes, b"."))
+    root.write_bytes(b"root".ljust(slice.ufs_bytes, b"."))
     made = system(tmp_path)
     efidisk.write(layout, made, root, raw)
     assert "No errors detected" in run(["sfdisk", "--verify", raw])
@@ -278,12 +295,12 @@ def test_others_read_the_disk(tmp_path: Path) -> None:
         (264192, slice.sectors, str(efidisk.LABEL64).upper(), "DragonFly"),
     ]
     data = raw.read_bytes()
-    assert data[slice.root_at : slice.root_at + slice.root_bytes] == root.read_bytes()
+    assert data[slice.ufs_at : slice.ufs_at + slice.ufs_bytes] == root.read_bytes()
     assert data[2048 * 512 :][: esp.SIZE] == made.read_bytes()
     again = tmp_path / "again.raw"
     efidisk.write(layout, made, root, again)
     assert again.read_bytes() == data
-    root.write_bytes(b"toor".ljust(slice.root_bytes, b"."))
+    root.write_bytes(b"toor".ljust(slice.ufs_bytes, b"."))
     efidisk.write(layout, made, root, tmp_path / "other.raw")
     other = json.loads(run(["sfdisk", "--json", tmp_path / "other.raw"]))["partitiontable"]
     assert {other["id"], *(one["uuid"] for one in other["partitions"])}.isdisjoint(

@@ -1,21 +1,22 @@
 """DragonFly BSD, built from its own source tree on a Linux host.
 
 In: a source tree, the release's data (`data.py` reads its `[build]` table) and the host. Out: recipes
-host kit ▸ toolchains ▸ kernel, world ▸ programs ▸ image. Everything is built in a sandbox by the tree's own
-makefiles, at fixed places (`layout.py`), from the parts that a recipe names and no other (`within.py`).
+host kit ▸ toolchains ▸ kernel, world ▸ programs ▸ image, and where its root is HAMMER2 ▸ image, filled by a guest
+of the one before. Everything is built in a sandbox by the tree's own makefiles, at fixed places (`layout.py`), from
+the parts that a recipe names and no other (`within.py`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from dfbuild.build.dragonfly import data, image, imported, kernel, live, loaders, native, programs, world
+from dfbuild.build.dragonfly import data, hammer2, image, imported, kernel, live, loaders, native, programs, world
 from dfbuild.build.dragonfly.layout import SRC
 from dfbuild.build.recipe import DISK, LIVE, Artefact, Boot, Machine, Recipe, no_machine
 from dfbuild.build.store import ArtefactStore
 from dfbuild.errors import UsageError
-from dfbuild.image import identity
-from dfbuild.model import Cell, Disk, Login, Media, Refusal, StepKind, Symbols, Variant
+from dfbuild.image import dragonfly, identity
+from dfbuild.model import Cell, Disk, Login, Media, Refusal, Shape, StepKind, Symbols, Variant
 from dfbuild.releases import Release
 from dfbuild.source import Tree
 from dfbuild.workspace import Workspace
@@ -36,18 +37,21 @@ class Target:
         self._plain = self._tree if plain is tree else plain.still()
         self._machine = machine
         self._native = native
-        self._images: dict[tuple[Variant, str, str], Recipe] = {}
+        self._images: dict[tuple[Variant, str, str, str], Recipe] = {}
         self._worlds: dict[str, Recipe] = {}
 
     def image(self, release: Release, cell: Cell, workspace: Workspace) -> Recipe:
-        """The recipe of the disk of `cell`. Shapes with one disk model and firmware share it, variants kernels and
+        """The recipe of the disk of `cell`. Shapes that start from the same hardware share it, variants kernels and
         worlds."""
-        which = (cell.variant, cell.shape.disk, cell.shape.firmware)
+        variant, shape = cell.variant, cell.shape
+        which = (variant, shape.disk, shape.firmware, shape.root)
         if which not in self._images:
-            self._images[which] = self._image(release, *which, workspace)
+            make = self._filled if shape.root == "hammer2" else self._image
+            self._images[which] = make(release, variant, shape, workspace)
         return self._images[which]
 
-    def _image(self, release: Release, variant: Variant, disk: str, firmware: str, workspace: Workspace) -> Recipe:
+    def _image(self, release: Release, variant: Variant, shape: Shape, workspace: Workspace) -> Recipe:
+        """The disk for `shape`, written here: whole, or but for a root that is not UFS."""
         tree = self._tree
         keys = _keys(workspace)
         name = variant.id.removeprefix(f"{release.name}/")
@@ -60,13 +64,30 @@ class Target:
             parts.append(
                 native.recipe(release, variant, builder, parts[-1], _login(keys), self._machine),
             )
-        if firmware == "uefi":
+        if shape.firmware == "uefi":
             parts.append(self._loaders(release, variant, data.efi(release), "EFI"))
         parts.append(self._programs(release, variant))
         if build.tests:
             parts.append(native.tests(tree, build.tests))
         tunables = release.kernels[variant.kernel].tunables
-        return image.recipe(release, name, parts, keys, disk_model=disk, firmware=firmware, tunables=tunables)
+        return image.recipe(
+            release,
+            name,
+            parts,
+            keys,
+            disk_model=shape.disk,
+            firmware=shape.firmware,
+            tunables=tunables,
+            hammer2=shape.root == "hammer2",
+        )
+
+    def _filled(self, release: Release, variant: Variant, shape: Shape, workspace: Workspace) -> Recipe:
+        """The disk for `shape` with its root in HAMMER2: see `hammer2.recipe`."""
+        keys = _keys(workspace)
+        source = self.image(release, Cell(variant, Shape("own", **release.shape.given())), workspace)
+        unfilled = self._image(release, variant, shape, workspace)
+        files = dragonfly.files(image.settings(release, keys, shape.disk, hammer2=True))
+        return hammer2.recipe(release, variant, source, unfilled, files["etc/fstab"], _login(keys), self._machine)
 
     def _world(self, release: Release, variant: Variant) -> Recipe:
         compiler = data.of(release).userland(variant.toolchain)
@@ -128,8 +149,8 @@ class Target:
 
     def _symbols(self, release: Release, cell: Cell, workspace: Workspace) -> Symbols | None:
         """Of the kernel that `cell` boots: with debugging information, unless it was built in a guest."""
-        parts = self.image(release, cell, workspace).needs
-        made = ArtefactStore(workspace).path([part for part in parts if part.kind is StepKind.KERNEL][-1])
+        steps = self.image(release, cell, workspace).walk()
+        made = ArtefactStore(workspace).path([step for step in steps if step.kind is StepKind.KERNEL][-1])
         files = (made / kernel.DEBUG, made / image.ROOT / data.kernel(release).installed)
         return next((Symbols(file, str(SRC)) for file in files if file.is_file()), None)
 

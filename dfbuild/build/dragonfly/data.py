@@ -203,6 +203,17 @@ class Iso(Strict):
     """How long an installation may take on an accelerated guest."""
 
 
+class Hammer2(Strict):
+    """Table `[build.image.hammer2]`: a disk whose root is HAMMER2, in MiB. Swap is as on any other."""
+
+    boot: int = Field(default=256, ge=32, le=1900)
+    """The UFS that is `/boot`."""
+    root: int = Field(default=4096, ge=1024)
+    """The root. Little of it is ever there: what is not written costs nothing."""
+    minutes: Annotated[float, Field(gt=0)] = 10.0
+    """How long an accelerated guest may take to fill it."""
+
+
 class Image(Strict):
     """The guest's disk, in MiB."""
 
@@ -221,6 +232,8 @@ class Image(Strict):
     """The least number of seconds that its loader can be told to wait for a key."""
     makedev: bool = True
     """Whether device nodes are made once and for all, by `/dev/MAKEDEV`."""
+    hammer2: Hammer2 | None = None
+    """Where the kernel does not know that file system, there is none."""
 
 
 class Build(Strict):
@@ -314,4 +327,12 @@ def iso(release: Release) -> Iso:
     found = of(release).iso
     if found is None:
         raise UsageError(f"{release.title} has no live system that dfbuild knows of: releases/{release.name}.toml")
+    return found
+
+
+def hammer2(release: Release) -> Hammer2:
+    """Its part about HAMMER2; raises `UsageError` where there is none."""
+    found = of(release).image.hammer2
+    if found is None:
+        raise UsageError(f"{release.title} has no HAMMER2 that dfbuild knows of: releases/{release.name}.toml")
     return found

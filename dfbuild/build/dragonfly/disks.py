@@ -1,13 +1,12 @@
-"""The disks that firmware starts DragonFly from, out of a root file system and the boot programs in it."""
+"""The disks that firmware starts DragonFly from, out of a UFS and the boot programs."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any, Protocol
 
-from dfbuild.build.dragonfly.data import Image
+from dfbuild.build.dragonfly.data import Hammer2, Image
 from dfbuild.errors import BuildFailed
 from dfbuild.image import disk, disk64, efidisk, esp
 from dfbuild.image.templates import images
@@ -17,10 +16,10 @@ _FIRST = images("dragonfly") / "busmaster.S"
 
 
 class Disk(Protocol):
-    """A disk with a root of so many bytes. `readable` is what its programs read beside the step's own files."""
+    """A disk with a UFS of so many bytes. `readable` is what its programs read beside the step's own files."""
 
     @property
-    def root_bytes(self) -> int: ...
+    def ufs_bytes(self) -> int: ...
 
     @property
     def readable(self) -> tuple[Path, ...]: ...
@@ -29,8 +28,8 @@ class Disk(Protocol):
         """What the content key of an image has to hold of it."""
         ...
 
-    def write(self, tree: Path, root: Path, target: Path, epoch: int, run: Run) -> None:
-        """Write the raw disk `target`: `tree` has the boot programs, `root` is the file system of `root_bytes`.
+    def write(self, tree: Path, ufs: Path, target: Path, epoch: int, run: Run) -> None:
+        """Write the raw disk `target`: `tree` has the boot programs, `ufs` is the file system of `ufs_bytes`.
 
         What it needs meanwhile lies beside `target`. Raises `BuildFailed`.
         """
@@ -43,6 +42,12 @@ def plan(sizes: Image, firmware: str, root: int | None = None) -> Disk:
     return kind(root or sizes.root, sizes.swap)
 
 
+def unfilled(sizes: Image, firmware: str, filled: Hammer2) -> Disk:
+    """The disk for `firmware` whose UFS is `/boot`, with a place for a HAMMER2 root that nothing is in yet."""
+    kind = Efi if firmware == "uefi" else Bios64
+    return kind(filled.boot, sizes.swap, filled.root)
+
+
 class Bios:
     """A PC's, with a 32-bit label: see `image.disk`."""
 
@@ -52,7 +57,7 @@ class Bios:
         self._layout = disk.Layout.plan(root, swap)
 
     @property
-    def root_bytes(self) -> int:
+    def ufs_bytes(self) -> int:
         return self._layout.root_bytes
 
     def inputs(self) -> dict[str, Any]:
@@ -62,13 +67,13 @@ class Bios:
             "first": hashlib.sha256(_FIRST.read_bytes()).hexdigest(),
         }
 
-    def write(self, tree: Path, root: Path, target: Path, epoch: int, run: Run) -> None:
+    def write(self, tree: Path, ufs: Path, target: Path, epoch: int, run: Run) -> None:
         blocks = disk.BootBlocks(
             first=_first(target, run),
             mbr=read(tree, "boot/mbr"),
             slice=read(tree, "boot/boot1") + read(tree, "boot/boot2"),
         )
-        disk.write(self._layout, blocks, root, target)
+        disk.write(self._layout, blocks, ufs, target)
 
 
 class Bios64:
@@ -76,27 +81,27 @@ class Bios64:
 
     readable = (_FIRST.parent,)
 
-    def __init__(self, root: int, swap: int) -> None:
-        self._layout = disk64.plan(root, swap)
+    def __init__(self, ufs: int, swap: int, hammer2: int = 0) -> None:
+        self._layout = disk64.plan(ufs, swap, hammer2)
 
     @property
-    def root_bytes(self) -> int:
-        return self._layout.root_bytes
+    def ufs_bytes(self) -> int:
+        return self._layout.ufs_bytes
 
     def inputs(self) -> dict[str, Any]:
         return {
-            "label64": dataclasses.astuple(self._layout),
+            "label64": self._layout.numbers,
             "first": hashlib.sha256(_FIRST.read_bytes()).hexdigest(),
         }
 
-    def write(self, tree: Path, root: Path, target: Path, epoch: int, run: Run) -> None:
+    def write(self, tree: Path, ufs: Path, target: Path, epoch: int, run: Run) -> None:
         blocks = disk64.BootBlocks(
             first=_first(target, run),
             mbr=read(tree, "boot/mbr"),
             boot1=read(tree, "boot/boot1_64"),
             boot2=read(tree, "boot/boot2_64"),
         )
-        disk64.write(self._layout, blocks, root, target)
+        disk64.write(self._layout, blocks, ufs, target)
 
 
 class Efi:
@@ -104,20 +109,20 @@ class Efi:
 
     readable: tuple[Path, ...] = ()
 
-    def __init__(self, root: int, swap: int) -> None:
-        self._layout = efidisk.Layout.plan(root, swap)
+    def __init__(self, ufs: int, swap: int, hammer2: int = 0) -> None:
+        self._layout = efidisk.Layout.plan(ufs, swap, hammer2)
 
     @property
-    def root_bytes(self) -> int:
-        return self._layout.slice.root_bytes
+    def ufs_bytes(self) -> int:
+        return self._layout.slice.ufs_bytes
 
     def inputs(self) -> dict[str, Any]:
-        return {"gpt": dataclasses.astuple(self._layout), "system": 2}
+        return {"gpt": [self._layout.esp, self._layout.slice.numbers], "system": 2}
 
-    def write(self, tree: Path, root: Path, target: Path, epoch: int, run: Run) -> None:
+    def write(self, tree: Path, ufs: Path, target: Path, epoch: int, run: Run) -> None:
         system = target.with_name("system")
         esp.make(find(tree, "boot/boot1.efi"), system, start=self._layout.esp, epoch=epoch, run=run)
-        efidisk.write(self._layout, system, root, target)
+        efidisk.write(self._layout, system, ufs, target)
         system.unlink()
 
 

@@ -33,8 +33,37 @@ ROOT, LOG = "root", "install.mtree"
 """Of a part."""
 
 _HOST_KEY = "etc/ssh/ssh_host_rsa_key"
+_BOOT = "boot"
+_BOOT_CONFIG = "boot.config"
+"""What boot2 reads at the top of partition a."""
 _SSHD = "usr/sbin/sshd"
 """Not every tree has the sources of a server: some were published without what was under export control."""
+
+
+def settings(
+    release: Release,
+    identity: Identity,
+    disk_model: str = "",
+    tunables: Mapping[str, str] | None = None,
+    *,
+    hammer2: bool = False,
+) -> dragonfly.Settings:
+    """What makes a system a guest of ours, into which `identity`'s client may log in as root.
+
+    `disk_model` is the shape's, else that of the release's own shape; `tunables` what the loader tells the kernel;
+    `hammer2` whether its root is that.
+    """
+    sizes = data.of(release).image
+    device = sizes.disks[disk_model or Shape("own", **release.shape.given()).disk]
+    return dragonfly.Settings(
+        authorized_key=identity.client_public,
+        root=f"{device}s1{'d' if hammer2 else 'a'}",
+        swap=f"{device}s1b" if sizes.swap else "",
+        boot=f"{device}s1a" if hammer2 else "",
+        tunables=tunables or {},
+        delay=sizes.delay,
+        management=sizes.management,
+    )
 
 
 def recipe(
@@ -47,29 +76,27 @@ def recipe(
     firmware: str = "",
     root: int | None = None,
     tunables: Mapping[str, str] | None = None,
+    hammer2: bool = False,
 ) -> Recipe:
-    """`disk.qcow2` of `parts`, the world first, into which `identity`'s client may log in as root.
+    """`disk.qcow2` of `parts`, the world first, a guest of ours as `settings` says.
 
     `disk_model` and `firmware` are the shape's, else those of the release's own shape; `root` the size of the root
-    file system in MiB, if not the release's own; `tunables` what the loader tells the kernel.
+    file system in MiB, if not the release's own. With `hammer2` all of it is there but the root, see `hammer2.py`.
     """
     own = Shape("own", **release.shape.given())
     disk_model, firmware = disk_model or own.disk, firmware or own.firmware
     name = name if disk_model == own.disk else f"{name} on {disk_model}"
     name = name if firmware == own.firmware else f"{name} for {firmware}"
+    name = f"{name} but for its root" if hammer2 else name
     sizes = data.of(release).image
-    device = sizes.disks[disk_model]
     epoch = sizes.epoch
-    layout = disks.plan(sizes, firmware, root)
-    settings = dragonfly.Settings(
-        authorized_key=identity.client_public,
-        root=f"{device}s1a",
-        swap=f"{device}s1b" if sizes.swap else "",
-        tunables=tunables or {},
-        delay=sizes.delay,
-        management=sizes.management,
+    layout = (
+        disks.unfilled(sizes, firmware, data.hammer2(release)) if hammer2 else disks.plan(sizes, firmware, root)
     )
-    files = {**dragonfly.files(settings), f"{_HOST_KEY}.pub": f"{identity.host_public}\n".encode()}
+    files = dragonfly.files(settings(release, identity, disk_model, tunables, hammer2=hammer2))
+    files |= {f"{_HOST_KEY}.pub": f"{identity.host_public}\n".encode()}
+    if hammer2:
+        files[f"{_BOOT}/{_BOOT_CONFIG}"] = files[_BOOT_CONFIG]
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         work = kitchen.directory
@@ -84,9 +111,12 @@ def recipe(
             replace(tree / path, content)
         text = "\n".join([*logs, dragonfly.log(), *((one.path / LOG).read_text() for one in made)])
         entries = manifest.scan(tree, manifest.parse_log(text, names(tree)))
+        top = tree / _BOOT if hammer2 else tree
+        if hammer2:
+            entries = manifest.below(_BOOT, entries)
 
         kitchen.say(f"writing {len(entries)} files")
-        ufs.make(tree, manifest.manifest(entries, epoch), image, size=layout.root_bytes, epoch=epoch, run=run)
+        ufs.make(top, manifest.manifest(entries, epoch), image, size=layout.ufs_bytes, epoch=epoch, run=run)
         inodes.finish(image, entries)
         layout.write(tree, image, raw, epoch, run)
         facts = {"files": len(entries), "sha256": disk.digest(raw), "ssh": (tree / _SSHD).is_file()}

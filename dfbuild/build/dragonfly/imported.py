@@ -50,13 +50,6 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
     """
     own, sizes = data.iso(release), data.of(release).image
     name = sizes.disks[Shape("own", **release.shape.given()).disk]
-    settings = dragonfly.Settings(
-        authorized_key=keys.client_public,
-        root=f"{name}s1a",
-        swap=f"{name}s1b" if sizes.swap else "",
-        delay=sizes.delay,
-        management=sizes.management,
-    )
     mark = hashlib.sha256(f"{digest} installed".encode()).hexdigest()[:16]
     script = dragonfly.install({
         "disk": name,
@@ -67,7 +60,7 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
         "left": [*own.left, iso.CATALOG],
         "mark": mark,
     })  # fmt: skip
-    files = {**dragonfly.files(settings), **dragonfly.base(release.probes)}
+    files = {**dragonfly.files(image.settings(release, keys)), **dragonfly.base(release.probes)}
     files |= {f"{_HOST_KEY}.pub": f"{keys.host_public}\n".encode()}
     public = {**script, **{f"root/{path}": content for path, content in files.items()}}
 

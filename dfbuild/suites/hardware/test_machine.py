@@ -53,6 +53,13 @@ def test_firmware(ask: Ask, cell: Cell, fact: Fact) -> None:
     assert said == cell.shape.firmware, f"the guest was started by {said!r}"
 
 
+def test_root(ask: Ask, cell: Cell, fact: Fact) -> None:
+    """The root is in the file system that the shape says."""
+    said = ask("root")
+    fact("root", said)
+    assert said == cell.shape.root, f"the root is in {said!r}"
+
+
 @pytest.mark.check(seconds=4 * SECONDS)
 @pytest.mark.parametrize("clock", ["wall", "steady"])
 def test_clock(clock: str, drifts: dict[str, Drift], fact: Fact) -> None:
