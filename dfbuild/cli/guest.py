@@ -61,16 +61,16 @@ def _media(arguments: argparse.Namespace, chosen: Chosen, cell: Cell, deadline: 
     store, release, target = ArtefactStore(chosen.workspace), chosen.matrix.release, chosen.target
     if arguments.live:
         lively = live_target(target, release)
-        _require_bios(cell)
+        _require_drive(cell)
         return lively.live_media(release, build_all(lively.live(release, cell.variant), store, deadline, _say))
     image, *_ = [build_all(recipe, store, deadline, _say) for recipe in chosen.plan.needs(cell)]
     return release, xen.media(target, release, cell, image, chosen.workspace, chosen.xen_host)
 
 
-def _require_bios(cell: Cell) -> None:
+def _require_drive(cell: Cell) -> None:
     """Raise `UsageError` for a shape that a CD does not start on."""
-    if cell.shape.on_xen or cell.shape.firmware != "bios":
-        raise UsageError(f"shape {cell.shape.name} does not start from a CD", hint="choose a cell with a BIOS")
+    if cell.shape.on_xen:
+        raise UsageError(f"shape {cell.shape.name} does not start from a CD", hint="choose one of QEMU's own")
 
 
 def live_target(target: Target, release: Release) -> LiveTarget:

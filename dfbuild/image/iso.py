@@ -1,4 +1,4 @@
-"""An ISO 9660 file system with Rock Ridge that a BIOS boots: no mount, no root, the same bytes from the same input.
+"""An ISO 9660 file system with Rock Ridge that a PC boots: no mount, no root, the same bytes from the same input.
 
 xorriso(1) writes it, told by a file of its own commands what the image's owners and modes are.
 """
@@ -26,10 +26,12 @@ _LABEL = re.compile(r"[A-Z0-9_]{1,32}")
 @dataclass(frozen=True, slots=True)
 class Volume:
     """`label` is the volume's identifier; `boot` the program that a BIOS starts as it is, without emulating a disk
-    (El Torito), none if empty; `epoch` the date of everything, seconds since 1970."""
+    (El Torito); `efi` the FAT file system that UEFI firmware starts one from; none if empty; `epoch` the date of
+    everything, seconds since 1970."""
 
     label: str
     boot: str = ""
+    efi: str = ""
     epoch: int = 1
 
 
@@ -75,6 +77,11 @@ def _commands(volume: Volume, tree: Path, target: Path, entries: Mapping[str, En
         yield f"-boot_image any bin_path={_quoted(f'/{volume.boot}')}"
         yield "-boot_image any emul_type=no_emulation"
         yield "-boot_image any load_size=full"
+    if volume.boot and volume.efi:
+        yield "-boot_image any next"
+    if volume.efi:
+        yield f"-boot_image any cat_path={_quoted(f'/{CATALOG}')}"
+        yield f"-boot_image any efi_path={_quoted(f'/{volume.efi}')}"
     yield "-commit"
     yield "-end"
 

@@ -33,15 +33,13 @@ def dfbuild(workspace: Workspace, *words: str | Path) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def cell(release: Release, tree: Tree) -> tuple[str | Path, ...]:
-    """The words that name one: of the tree's own compiler, with the stack protector, on one CPU."""
+def chosen(release: Release, tree: Tree, firmware: str) -> tuple[str | Path, ...]:
+    """The words that name a cell: of the tree's own compiler, with the stack protector, on one CPU."""
     if data.of(release).iso is None:
         pytest.skip(f"{release.title} has no live system that dfbuild knows of")
     config = CONFIGS / f"dragonfly-{release.name}.toml"
-    plain = {
-        field: getattr(Shape("plain", **release.shape.given()), field) for field in ("disk", "firmware", "root")
-    }
+    own = Shape("own", **{**release.shape.given(), "firmware": firmware})
+    plain = {field: getattr(own, field) for field in ("disk", "firmware", "root")}
     found = next(
         cell.id
         for cell in expand(load(config)).cells
@@ -55,6 +53,11 @@ def cell(release: Release, tree: Tree) -> tuple[str | Path, ...]:
 
 
 @pytest.fixture(scope="module")
+def cell(release: Release, tree: Tree) -> tuple[str | Path, ...]:
+    return chosen(release, tree, "bios")
+
+
+@pytest.fixture(scope="module")
 def medium(cell: tuple[str | Path, ...], workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cd") / f"{NAME}.iso"
     dfbuild(workspace, "image", "iso", *cell, "-o", path)
@@ -62,10 +65,10 @@ def medium(cell: tuple[str | Path, ...], workspace: Workspace, tmp_path_factory:
 
 
 @pytest.fixture
-def up(cell: tuple[str | Path, ...], workspace: Workspace) -> Iterator[Any]:
+def up(workspace: Workspace) -> Iterator[Any]:
     began: list[str] = []
 
-    def begin(*words: str) -> None:
+    def begin(cell: tuple[str | Path, ...], *words: str | Path) -> None:
         dfbuild(workspace, "guest", "up", *cell, "--name", NAME, *words)
         began.append(NAME)
 
@@ -74,8 +77,12 @@ def up(cell: tuple[str | Path, ...], workspace: Workspace) -> Iterator[Any]:
         dfbuild(workspace, "guest", "down", name)
 
 
-def test_the_live_system_boots_to_a_login_on_the_serial_console(up: Any, workspace: Workspace) -> None:
-    up("--live")
+@pytest.mark.parametrize(("firmware", "device"), [("bios", "cd"), ("uefi", "part")])
+def test_the_live_system_boots_to_a_login_on_the_serial_console(
+    firmware: str, device: str, up: Any, release: Release, tree: Tree, workspace: Workspace
+) -> None:
+    up(chosen(release, tree, firmware), "--live")
+    assert dfbuild(workspace, "guest", "exec", "--via", "serial", NAME, "kenv loaddev").startswith(device)
     ask = "mount -p; echo > /etc/written && echo > /tmp/written && id -u && ls /etc.hdd/rc.conf"
     said = dfbuild(workspace, "guest", "exec", "--via", "serial", NAME, ask)
     mounted = {words[1]: words[2] for words in map(str.split, said.splitlines()) if len(words) > 3}
@@ -84,11 +91,13 @@ def test_the_live_system_boots_to_a_login_on_the_serial_console(up: Any, workspa
     assert said.splitlines()[-2:] == ["0", "/etc.hdd/rc.conf"]
 
 
-def test_a_cd_becomes_a_base_image_that_boots_by_itself(medium: Path, up: Any, workspace: Workspace) -> None:
+def test_a_cd_becomes_a_base_image_that_boots_by_itself(
+    cell: tuple[str | Path, ...], medium: Path, up: Any, workspace: Workspace
+) -> None:
     sum = subprocess.run(["sha256sum", medium], capture_output=True, text=True, check=True).stdout.split()[0]
     report = json.loads(dfbuild(workspace, "image", "import", medium, "--sha256", sum, "--json"))
     assert "installed" in report["facts"]["installed"] and "login" in report["facts"]["booted"]
-    up("--base", NAME)
+    up(cell, "--base", NAME)
     said = dfbuild(workspace, "guest", "exec", NAME, "mount -p; cat /boot/loader.conf; ls -d /etc.hdd || true")
     device, place, kind, *_ = said.splitlines()[0].split()
     assert (Path(device).name, place, kind) == ("vbd0s1a", "/", "ufs")

@@ -17,7 +17,7 @@ from dfbuild.build.store import MANIFEST, ArtefactStore, build_all
 from dfbuild.console.monitor import Monitor
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed, UsageError
-from dfbuild.image import dragonfly, identity, iso
+from dfbuild.image import dragonfly, esp, identity, iso
 from dfbuild.model import Media, StepKind
 from dfbuild.releases import Release
 from dfbuild.source import Tree
@@ -31,6 +31,7 @@ WORLD = {
     "etc/rc.conf": b"of a disk\n",
     "boot/cdboot": b"\xfa" * 1183,
     "boot/loader": b"the world's",
+    "boot/loader.efi": b"the world's for UEFI",
 }
 LOG = "./etc type=dir mode=0755\n./etc/master.passwd mode=0600 gname=operator\n"
 
@@ -65,7 +66,10 @@ def skeleton(place: Path) -> Tree:
 
 
 def test_a_live_system_of_parts_and_the_same_again_elsewhere(tmp_path: Path) -> None:
-    below, over = part("world", WORLD, LOG), part("loader", {"boot/loader": b"ours"})
+    below, over = (
+        part("world", WORLD, LOG),
+        part("loader", {"boot/loader": b"ours", "boot/loader.efi": b"MZ" * 9000}),
+    )
     tree = skeleton(tmp_path / "src")
     tunables = {"machdep.pmap_nx_enable": "2"}
     recipe = live.recipe(MASTER, "nx2", [below], [over, live.skeleton(MASTER, tree)], tunables)
@@ -78,6 +82,9 @@ def test_a_live_system_of_parts_and_the_same_again_elsewhere(tmp_path: Path) -> 
     assert content(medium, "etc.hdd/rc.conf", out) == b"of a disk\n", "kept as it was before the skeleton"
     assert content(medium, "etc.hdd/motd", out) == b"hi\n"
     assert content(medium, "boot/loader", out) == b"ours"
+    content(medium, live.EFI, out)
+    started = ["mcopy", "-i", out / live.EFI.replace("/", "-"), f"::/{esp.PROGRAM}", "-"]
+    assert subprocess.run(started, capture_output=True, check=True).stdout == b"MZ" * 9000
     told = content(medium, "boot/loader.conf.local", out)
     assert b'console="comconsole"\n' in told and b'machdep.pmap_nx_enable="2"\n' in told
     assert not iso.extract(medium, "cpignore", out / "cpignore", Deadline.after(60))
@@ -91,6 +98,9 @@ def test_a_live_system_of_parts_and_the_same_again_elsewhere(tmp_path: Path) -> 
 def test_a_world_without_what_is_kept(tmp_path: Path) -> None:
     world = part("world", {"boot/cdboot": b"x"})
     with pytest.raises(BuildFailed, match="no part of the image has /etc"):
+        build(live.recipe(MASTER, "x", [world], [], {}), tmp_path)
+    world = part("world", {name: text for name, text in WORLD.items() if name != "boot/loader.efi"})
+    with pytest.raises(BuildFailed, match=r"no part of the image has /boot/loader\.efi"):
         build(live.recipe(MASTER, "x", [world], [], {}), tmp_path)
 
 
@@ -113,7 +123,12 @@ def test_releases_have_a_live_system_or_say_that_they_have_none(name: str) -> No
         with pytest.raises(UsageError, match="no live system that dfbuild knows of"):
             data.iso(release)
         return
-    own = data.iso(release)
+    own, disk, cd = data.iso(release), data.efi(release), data.cd_efi(release)
+    assert cd.programs == disk.programs and {*disk.edits, *own.loader.edits} == {*cd.edits}
+    changed = {edit.file for edit in own.loader.edits}
+    assert all(any(name.startswith(f"{place}/") for place in own.libraries) for name in changed), (
+        "what is changed is built again for both"
+    )
     assert [stage.name for stage in own.stages][-1] == "login"
     assert own.boot.startswith("boot/") and own.loader.programs
 

@@ -280,6 +280,22 @@ def test_a_file_system_with_one_program(tmp_path: Path) -> None:
         assert (system(tmp_path / str(n), program).read_bytes() == image.read_bytes()) == (n == 0)
 
 
+@pytest.mark.parametrize("size", [1, 40_000, 239_630, 3_000_000])
+def test_a_small_file_system_for_a_cd(size: int, tmp_path: Path) -> None:
+    program, made = tmp_path / "program", [tmp_path / "one", tmp_path / "other"]
+    program.write_bytes(os.urandom(size))
+    for target in made:
+        esp.make_small(program, target, epoch=1595548800, run=run)
+    image = made[0].read_bytes()
+    assert image == made[1].read_bytes()
+    assert len(image) % 2048 == 0 and len(image) < size + 82_000
+    assert image[54:62] == b"FAT12   "
+    assert image[510:512] == b"\x55\xaa" and mbr.parse(image[:512]) == (), "no partitions within it"
+    assert "4 files" in run(["fsck.fat", "-n", made[0]])
+    run(["mcopy", "-i", made[0], f"::/{esp.PROGRAM}", tmp_path / "copy"])
+    assert (tmp_path / "copy").read_bytes() == program.read_bytes()
+
+
 def test_others_read_the_disk(tmp_path: Path) -> None:
     layout = efidisk.Layout.plan(8, 4)
     size, slice = layout.sectors, layout.slice

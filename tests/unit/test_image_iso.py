@@ -17,7 +17,7 @@ from dfbuild.image.manifest import Entry, Kind, Names, parse_log, scan
 
 EPOCH = 1595548800
 SECTOR = 2048
-VOLUME = iso.Volume("LIVE_1", "boot/cdboot", EPOCH)
+VOLUME = iso.Volume("LIVE_1", "boot/cdboot", epoch=EPOCH)
 
 
 def run(argv: Sequence[str | Path], environment: Mapping[str, str]) -> str:
@@ -68,6 +68,27 @@ def test_owners_modes_and_the_boot_program(tmp_path: Path) -> None:
     assert found["/var"] == "drwxrwxrwt 7 0", "the log alone knows it"
     assert found["/bin/link"].startswith("l") and any(name.startswith("/etc/it") for name in found)
     assert [path.name for path in tmp_path.iterdir()].count("live.iso.commands") == 0
+
+
+@pytest.mark.parametrize("boot", ["boot/cdboot", ""])
+def test_firmware_of_both_kinds_finds_its_own(boot: str, tmp_path: Path) -> None:
+    """El Torito 1.0, 2: a validation entry, the default entry, and a section for each further platform."""
+    place, medium, content = tree(tmp_path / "tree"), tmp_path / "live.iso", os.urandom(5 * SECTOR + 512)
+    (place / "boot/efiboot.img").write_bytes(content)
+    iso.make(iso.Volume("LIVE_1", boot, "boot/efiboot.img", EPOCH), place, medium, entries(place), run)
+    data = medium.read_bytes()
+    (catalog,) = struct.unpack_from("<I", data, 17 * SECTOR + 71)
+    records = [data[catalog * SECTOR + 32 * n :][:32] for n in range(4)]
+    assert records[0][0] == 1
+    if boot:
+        assert records[0][1] == 0 and records[1][0] == 0x88, "the BIOS's comes first"
+        assert records[2][:4] == b"\x91\xef\x01\x00", "the last section, for EFI, with one entry"
+    else:
+        assert records[0][1] == 0xEF
+    bootable, kind, _, _, _, sectors, at = struct.unpack_from("<BBHBBHI", records[3 if boot else 1])
+    assert (bootable, kind) == (0x88, 0)
+    assert data[at * SECTOR :][: sectors * 512].startswith(content)
+    assert sectors * 512 < len(content) + SECTOR
 
 
 def test_the_same_bytes_elsewhere_and_later(tmp_path: Path) -> None:

@@ -108,9 +108,10 @@ class Target:
 
     def live(self, release: Release, variant: Variant) -> Recipe:
         """The recipe of a CD with the live system of `variant`: see `live.recipe`. Raises `UsageError`."""
-        loader = self._loaders(release, variant, data.iso(release).loader, "CD loader")
+        loaders = {"CD loader": data.iso(release).loader, "CD EFI": data.cd_efi(release)}
         parts = (self._world(release, variant), kernel.recipe(release, self._tree, variant))
-        over = (loader, live.skeleton(release, self._plain))
+        over = [self._loaders(release, variant, own, what) for what, own in loaders.items()]
+        over.append(live.skeleton(release, self._plain))
         name = variant.id.removeprefix(f"{release.name}/")
         return live.recipe(release, name, parts, over, release.kernels[variant.kernel].tunables)
 

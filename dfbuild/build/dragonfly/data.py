@@ -190,6 +190,9 @@ class Iso(Strict):
     """Files and directories of the medium that a disk's system does not get."""
     boot: Text
     """What the BIOS starts."""
+    libraries: tuple[str, ...] = ()
+    """Directories of the tree, built before the programs of `[build.efi]` where these are for a CD: what they are
+    linked with, as `loader` edits it."""
     loader: Loaders
     serial: tuple[Stage, ...] = ()
     """How the loader of a CD that is not ours is told of the serial console, after the first of `stages`."""
@@ -328,6 +331,21 @@ def iso(release: Release) -> Iso:
     if found is None:
         raise UsageError(f"{release.title} has no live system that dfbuild knows of: releases/{release.name}.toml")
     return found
+
+
+def cd_efi(release: Release) -> Loaders:
+    """What UEFI firmware starts from a CD; raises `UsageError` where there is none.
+
+    The programs of `[build.efi]`, with what must change in the loader that a BIOS starts from one.
+    """
+    disk, cd = efi(release), iso(release)
+    return disk.model_copy(
+        update={
+            "sources": tuple(dict.fromkeys([*disk.sources, *cd.loader.sources])),
+            "directories": (*cd.libraries, *disk.directories),
+            "edits": (*disk.edits, *cd.loader.edits),
+        }
+    )
 
 
 def hammer2(release: Release) -> Hammer2:

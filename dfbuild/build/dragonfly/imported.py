@@ -57,7 +57,7 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
         "swap": sizes.swap,
         "probes": release.probes,
         "kept": own.kept,
-        "left": [*own.left, iso.CATALOG],
+        "left": [*own.left, iso.CATALOG, live.EFI],
         "mark": mark,
     })  # fmt: skip
     files = {**dragonfly.files(image.settings(release, keys)), **dragonfly.base(release.probes)}

@@ -1,12 +1,14 @@
 """A bootable CD with the live system, as the tree's own nrelease makes it, and with a serial console.
 
 What lies on the medium, each over what is named before it: world and kernel (`parts`), the configuration of a
-system on a disk once more where the data says it is kept (`etc.hdd`), the loader, the tree's skeleton of a live
-system, and the files of `images/dragonfly/live`. Owners and modes are as those of a disk.
+system on a disk once more where the data says it is kept (`etc.hdd`), the loaders, the tree's skeleton of a live
+system, and the files of `images/dragonfly/live`. Owners and modes are as those of a disk. UEFI firmware starts the
+loader, which reads the CD by itself: no boot1.efi comes before it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -15,13 +17,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dfbuild.build.dragonfly import data, image
+from dfbuild.build.dragonfly import data, disks, image
 from dfbuild.build.recipe import LIVE, Kitchen, Recipe
 from dfbuild.errors import BuildFailed
-from dfbuild.image import disk, dragonfly, iso, manifest
+from dfbuild.image import disk, dragonfly, esp, iso, manifest
 from dfbuild.model import StepKind
 from dfbuild.releases import Release
 from dfbuild.source import Tree
+
+EFI = "boot/efiboot.img"
+"""What UEFI firmware finds the loader in, as nrelease calls it."""
+_LOADER = "boot/loader.efi"
 
 
 def skeleton(release: Release, tree: Tree) -> Recipe:
@@ -48,7 +54,7 @@ def recipe(
     """
     own, epoch = data.iso(release), data.of(release).image.epoch
     files = dragonfly.live(release.title, tunables)
-    volume = iso.Volume(label(release.name), own.boot, epoch)
+    volume = iso.Volume(label(release.name), own.boot, EFI, epoch)
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         work = kitchen.directory
@@ -63,18 +69,20 @@ def recipe(
         for path, content in files.items():
             image.replace(tree / path, content)
         text = "\n".join([text, *logs])
+        run = image.runner(kitchen)
+        esp.make_small(disks.find(tree, _LOADER), tree / EFI, epoch=epoch, run=run)
         entries = manifest.scan(tree, manifest.parse_log(text, image.names(tree)))
         kitchen.say(f"writing {len(entries)} files")
-        iso.make(volume, tree, target, entries, image.runner(kitchen))
+        iso.make(volume, tree, target, entries, run)
         image.remove(tree)
         return {"files": len(entries), "bytes": target.stat().st_size, "sha256": disk.digest(target)}
 
     inputs = {
         "release": release.name,
-        "volume": [volume.label, volume.boot, volume.epoch],
+        "volume": dataclasses.astuple(volume),
         "kept": own.kept,
         "files": {path: hashlib.sha256(content).hexdigest() for path, content in files.items()},
-        "form": 1,
+        "form": 2,
     }
     return Recipe(StepKind.IMAGE, f"{name} live", inputs, make, needs=(*parts, *over), minutes=15)
 

@@ -43,7 +43,8 @@ def recipe(release: Release, tree: Tree, name: str, world: Recipe, own: data.Loa
             tools=(Mount(build.places.world, laid.path / image.ROOT), *toolchain.mounts(tools, build.places)),
             ccver=name,
         )
-        variables = {"DESTDIR": str(build.places.world), "LDFLAGS": own.link}
+        # No library installs its headers first: the world has them.
+        variables = {"DESTDIR": str(build.places.world), "LDFLAGS": own.link, "INCS": ""}
         for directory in own.directories:
             kitchen.say(directory)
             within.make(kitchen, sandbox, directory, _TARGETS, variables=variables)
