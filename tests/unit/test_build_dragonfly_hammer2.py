@@ -235,6 +235,13 @@ def test_it_is_filled_from_the_disk_that_the_plain_shape_boots(tmp_path: Path) -
         "gcc80/nx1 but for its root", "gcc80/nx1 for uefi but for its root"
     )  # fmt: skip
     assert len({plain.key, whole.key, efi.key, whole.needs[1].key}) == 4
+    (kernel,) = [step for step in whole.walk() if step.kind is StepKind.KERNEL]
+    file = ArtefactStore(workspace).path(kernel) / image.ROOT / data.kernel(MASTER).installed
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"ELF")
+    made = Artefact(StepKind.IMAGE, whole.name, whole.key, tmp_path, {})
+    symbols = target.media(MASTER, Cell(VARIANT, shape(root="hammer2")), made, workspace).symbols
+    assert symbols is not None and symbols.file == file, "of the kernel that both disks have"
 
 
 def test_nobody_is_there_to_fill_it(tmp_path: Path) -> None:
