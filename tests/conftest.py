@@ -12,7 +12,8 @@ from dfbuild.build.recipe import Artefact
 from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.build.targets import target
 from dfbuild.deadline import Deadline
-from dfbuild.model import Cell, Media, Shape, Variant
+from dfbuild.matrix import xen
+from dfbuild.model import Cell, Media, Shape, Variant, XenHost
 from dfbuild.releases import load
 from dfbuild.workspace import Workspace
 
@@ -50,3 +51,13 @@ def reference_media(reference_image: Artefact, reference_cell: Cell, workspace: 
     """What a guest of `reference_cell` boots from; add words to `append` for faults and other consoles."""
     release = load("reference")
     return target(release).media(release, reference_cell, reference_image, workspace)
+
+
+@pytest.fixture(scope="session")
+def xen_host(workspace: Workspace) -> XenHost:
+    """A Xen host that is up, with room for guests as small as the reference release's."""
+    shape = Shape("pv", **{**load("reference").shape.given(), "hypervisor": "xen-pv"})
+    recipe = xen.host(shape, workspace)
+    assert recipe is not None
+    build_all(recipe, ArtefactStore(workspace), Deadline.after(900, what="the Xen host"), print)
+    return xen.ready(recipe, shape, workspace)

@@ -46,13 +46,17 @@ def media(
     recipe = host(cell.shape, workspace, given)
     if recipe is None:
         return found
-    store = ArtefactStore(workspace)
     if given is not None:
-        return replace(found, xen=replace(given, tap=store.path(recipe) / tap.TAP))
+        return replace(found, xen=replace(given, tap=ArtefactStore(workspace).path(recipe) / tap.TAP))
+    return replace(found, xen=ready(recipe, cell.shape, workspace))
+
+
+def ready(recipe: Recipe, shape: Shape, workspace: Workspace) -> XenHost:
+    """The host that `recipe` made for guests of `shape`, up as it was left."""
     (files,) = recipe.needs
+    store = ArtefactStore(workspace)
     state = store.path(recipe)
-    ready = replace(_host(store.path(files), host_memory(cell.shape.memory)), state=state / STATE, log=state / LOG)
-    return replace(found, xen=ready)
+    return replace(_host(store.path(files), host_memory(shape.memory)), state=state / STATE, log=state / LOG)
 
 
 def _host(files: Path, memory: int) -> XenHost:

@@ -16,18 +16,18 @@ from arp import ARP_REQUEST, arp_reply
 from raw_console import read_until
 
 from dfbuild.build.recipe import Artefact
-from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.build.targets import target
 from dfbuild.config.shapes import Shapes
 from dfbuild.deadline import Deadline
-from dfbuild.errors import GuestCrashed
+from dfbuild.errors import DeadlineExceeded, GuestCrashed
 from dfbuild.guest import create
 from dfbuild.guest.accel import Accel
 from dfbuild.guest.protocol import Guest, GuestSpec, State
 from dfbuild.guest.xen.argv import LOG
 from dfbuild.guest.xen.dom0 import CONTEXTS, DMESG
+from dfbuild.guest.xen.guest import XenGuest
 from dfbuild.matrix import xen
-from dfbuild.model import Cell, Media, Variant
+from dfbuild.model import Cell, Media, Variant, XenHost
 from dfbuild.releases import load
 from dfbuild.releases.schema import ShapeFields
 from dfbuild.results.directory import cell_directory
@@ -49,14 +49,6 @@ def cell(kind: str, **more: object) -> Cell:
     return Cell(Variant("reference", "gcc-12", "on", "smp"), replace(SHAPES.compose(kind), **more))  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module")
-def host(workspace: Workspace) -> Artefact:
-    """The state of a Xen host that is up."""
-    recipe = xen.host(SHAPES.compose("xen-pv"), workspace)
-    assert recipe is not None
-    return build_all(recipe, ArtefactStore(workspace), minutes(10), print)
-
-
 @dataclass
 class Maker:
     """Makes guests, and ends them."""
@@ -76,7 +68,7 @@ class Maker:
 
 
 @pytest.fixture
-def maker(host: Artefact, reference_image: Artefact, workspace: Workspace) -> Iterator[Maker]:
+def maker(xen_host: XenHost, reference_image: Artefact, workspace: Workspace) -> Iterator[Maker]:
     maker = Maker(reference_image, workspace, [])
     yield maker
     for guest in maker.made:
@@ -158,7 +150,17 @@ def test_a_domain_that_ends_ends_its_guest_and_one_that_crashes_is_kept(maker: M
     assert (end.status, end.rung, end.cause) == (0, "guest", "guest-shutdown")
 
 
-def test_cells_of_every_kind_pass(workspace: Workspace, host: Artefact) -> None:
+def test_of_a_host_that_does_not_answer_its_own_registers_are_told(maker: Maker) -> None:
+    guest = maker.guest(cell("xen-pv"))
+    assert isinstance(guest, XenGuest)
+    guest.start(minutes(2)).close()
+    with pytest.raises(DeadlineExceeded):
+        guest._domain("sleep 8", Deadline.after(0.5))
+    said = guest.diagnose(Deadline.after(4))
+    assert "dom0 does not answer" in said and "RIP=" in said
+
+
+def test_cells_of_every_kind_pass(workspace: Workspace, xen_host: XenHost) -> None:
     """The whole way, as `dfbuild matrix` goes it, with a suite that says what the CPU is."""
     config = Path(__file__).parents[2] / "configs" / "xen.toml"
     done = subprocess.run(

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dfbuild.deadline import Deadline
+from dfbuild.errors import DeadlineExceeded
 from dfbuild.guest.accel import Accel
 from dfbuild.guest.protocol import GuestSpec
+from dfbuild.guest.qemu import QemuGuest
 from dfbuild.guest.xen.argv import BOOT_ADDRESS, files, plugs
 from dfbuild.guest.xen.bootdisk import write_boot_disk
 from dfbuild.guest.xen.dom0 import DomainGuest
@@ -19,6 +21,9 @@ from dfbuild.guest.xen.machine import XenMachine
 
 if TYPE_CHECKING:
     from dfbuild.guest.qmp import Qmp
+
+_DOM0_SHARE = 0.7
+"""Of the time for a diagnosis, what dom0 has for it."""
 
 
 class XenGuest(DomainGuest, XenMachine):
@@ -31,6 +36,13 @@ class XenGuest(DomainGuest, XenMachine):
     def _open(self, ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> Sequence[int]:
         write_boot_disk(self.spec)
         return super()._open(ours, theirs)
+
+    def diagnose(self, deadline: Deadline) -> str:
+        """See `Guest`. Where dom0 no longer answers, what the host's own CPU does: Xen may be what hangs."""
+        try:
+            return super().diagnose(deadline.sooner(deadline.remaining() * _DOM0_SHARE))
+        except DeadlineExceeded as error:
+            return f"dom0 does not answer: {error.message}\nthe Xen host:\n{QemuGuest.diagnose(self, deadline)}"
 
     def _power_on(self, qmp: Qmp, deadline: Deadline) -> None:
         super()._power_on(qmp, deadline)
