@@ -1,10 +1,12 @@
-"""A boot sector that stands in for an operating system: up in 0.1 s, does on the serial console what it is told.
+"""What stands in for an operating system: up in 0.1 s, does on the console what it is told.
+
+It is a boot sector with a serial console, or for paravirtual guests of Xen a kernel (`xen_payload.c`).
 
 It prints `BANNER` and then echoes what it reads, but for these letters:
 
-    P  power off (ACPI)
-    R  reset (keyboard controller)
-    T  triple fault
+    P  power off
+    R  reset (of the boot sector by the keyboard controller)
+    T  triple fault (the boot sector)
     H  halt with interrupts off
     W  write the disk's second sector: prints w, or e for an error
     F  print all bytes in turn, for ever
@@ -12,6 +14,7 @@ It prints `BANNER` and then echoes what it reads, but for these letters:
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 from dfbuild.guest.firmware import machine_code
@@ -110,4 +113,17 @@ def write_disk(path: Path, size: int = 1 << 20) -> Path:
     """Make a raw disk image of `size` bytes that boots into it."""
     code = machine_code(_CODE) + BANNER + b"\0"
     path.write_bytes(code.ljust(510, b"\0") + b"\x55\xaa" + bytes(size - 512))
+    return path
+
+
+def write_kernel(path: Path) -> Path:
+    """Make an ELF file that Xen boots as a paravirtual guest."""
+    quoted = BANNER.decode().encode("unicode_escape").decode()
+    options = [
+        "-O1", "-Wall", "-Wextra", "-Werror", f'-DBANNER="{quoted}"',
+        "-ffreestanding", "-nostdlib", "-static", "-no-pie", "-fno-pic",
+        "-fno-stack-protector", "-mno-red-zone", "-mgeneral-regs-only",
+        "-Wl,--build-id=none,-e,start,-Ttext-segment=0x100000",
+    ]  # fmt: skip
+    subprocess.run(["gcc", *options, "-o", path, Path(__file__).with_name("xen_payload.c")], check=True)
     return path
