@@ -37,14 +37,14 @@ class Target:
         self._plain = self._tree if plain is tree else plain.still()
         self._machine = machine
         self._native = native
-        self._images: dict[tuple[Variant, str, str, str], Recipe] = {}
+        self._images: dict[tuple[Variant, str, str, str, bool], Recipe] = {}
         self._worlds: dict[str, Recipe] = {}
 
     def image(self, release: Release, cell: Cell, workspace: Workspace) -> Recipe:
         """The recipe of the disk of `cell`. Shapes that start from the same hardware share it, variants kernels and
-        worlds."""
+        worlds. Guests of Xen have a disk of their own where the release has a loader for them."""
         variant, shape = cell.variant, cell.shape
-        which = (variant, shape.disk, shape.firmware, shape.root)
+        which = (variant, shape.disk, shape.firmware, shape.root, self._has_loader(release, shape))
         if which not in self._images:
             make = self._filled if shape.root == "hammer2" else self._image
             self._images[which] = make(release, variant, shape, workspace)
@@ -66,6 +66,9 @@ class Target:
             )
         if shape.firmware == "uefi":
             parts.append(self._loaders(release, variant, data.efi(release), "EFI"))
+        if self._has_loader(release, shape):
+            parts.append(self._loaders(release, variant, data.loader(release), "loader"))
+            name += " under Xen"
         parts.append(self._programs(release, variant))
         if build.tests:
             parts.append(native.tests(tree, build.tests))
@@ -105,6 +108,10 @@ class Target:
     def _loaders(self, release: Release, variant: Variant, own: data.Loaders, what: str) -> Recipe:
         compiler = data.of(release).userland(variant.toolchain)
         return loaders.recipe(release, self._plain, compiler, self._world(release, variant), own, what)
+
+    @staticmethod
+    def _has_loader(release: Release, shape: Shape) -> bool:
+        return shape.on_xen and data.of(release).loader is not None
 
     def live(self, release: Release, variant: Variant) -> Recipe:
         """The recipe of a CD with the live system of `variant`: see `live.recipe`. Raises `UsageError`."""

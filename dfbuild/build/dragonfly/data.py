@@ -163,7 +163,8 @@ class KernelBuild(Strict):
 
 
 class Loaders(Strict):
-    """Table `[build.efi]`: what UEFI firmware starts. Or `[build.iso.loader]`: what a CD's boot program loads."""
+    """Table `[build.efi]`: what UEFI firmware starts. `[build.iso.loader]`: what a CD's boot program loads.
+    `[build.loader]`: what a disk's does in a guest of Xen."""
 
     sources: tuple[str, ...]
     """All parts of the tree that are read while it is built; others are not there."""
@@ -255,6 +256,8 @@ class Build(Strict):
     kernel: KernelBuild | None = None
     efi: Loaders | None = None
     """Where the tree has no such thing, there is none."""
+    loader: Loaders | None = None
+    """Of guests of Xen; where there is none, these have the world's own."""
     iso: Iso | None = None
     """Where the tree knows how to install itself, and it is known how."""
     image: Image = Image()
@@ -322,6 +325,14 @@ def efi(release: Release) -> Loaders:
         raise UsageError(
             f"{release.title} has nothing that UEFI firmware could start: releases/{release.name}.toml"
         )
+    return found
+
+
+def loader(release: Release) -> Loaders:
+    """Its part about a loader beside the world's; raises `UsageError` where there is none."""
+    found = of(release).loader
+    if found is None:
+        raise UsageError(f"{release.title} has no loader but its world's: releases/{release.name}.toml")
     return found
 
 

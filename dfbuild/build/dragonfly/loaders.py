@@ -1,7 +1,7 @@
-"""Boot programs, as a part of an image: what UEFI firmware starts, and the loader that a CD has.
+"""Boot programs, as a part of an image: what UEFI firmware starts, the loader of a CD, and of Xen's guests.
 
 The world has them. Here they are built once more, with what must be done to make them run (`[build.efi]`,
-`[build.iso.loader]`), and without building a world anew for it.
+`[build.iso.loader]`, `[build.loader]`), and without building a world anew for it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,36 @@
+"""What is changed in a loader that is built beside the world's, on lines of the shape that the edits look for."""
+
+from __future__ import annotations
+
+import pytest
+
+from dfbuild import releases
+from dfbuild.build.dragonfly import data, edits
+from dfbuild.errors import BuildFailed, UsageError
+
+MASTER = releases.load("master")
+
+
+def edit(file: str) -> data.Edit:
+    return next(edit for edit in data.loader(MASTER).edits if edit.file == file)
+
+
+def test_it_turns_on_pae_before_it_asks_for_long_mode() -> None:
+    """Else QEMU forgets the paging of a hypervisor whose guest it emulates: see docs/xen.md."""
+    asks = "\tmovl\t$MSR_EFER, %ecx\n\tbtsl\t$8, %eax\n\twrmsr\n\n\t"
+    turns = "/* then PAE */\n\tbtsl\t$5, %eax\n\tmovl\t%eax, %cr4\n\n\t"
+    rest = "/* the tables */\n\tmovl\t%eax, %cr3\n"
+    tramp = edit("sys/boot/pc32/libi386/x86_64_tramp.S")
+    assert edits.apply(f"\tcli\n{asks}{turns}{rest}", tramp) == f"\tcli\n{turns}{asks}{rest}"
+    with pytest.raises(BuildFailed, match="long mode is asked for before PAE"):
+        edits.apply(f"\tcli\n{turns}{rest}", tramp)
+
+
+def test_no_edit_of_it_is_one_of_the_world() -> None:
+    theirs = {edit.file for edit in data.loader(MASTER).edits}
+    assert theirs.isdisjoint(edit.file for edit in data.of(MASTER).edits)
+
+
+def test_where_none_is_known_guests_have_the_worlds_own() -> None:
+    with pytest.raises(UsageError, match="no loader but its world's"):
+        data.loader(releases.load("1.2"))
