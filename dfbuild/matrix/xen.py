@@ -91,4 +91,6 @@ def _booted(memory: int, files: Recipe) -> Recipe:
     # Another QEMU or other devices have another state. The paths say nothing: they stand for any.
     anywhere = Path("/x")
     machine = [qemu_version(), *host_argv(_spec(anywhere, memory, anywhere), {}, restored=False)]
-    return Recipe(StepKind.GUEST, f"Xen host {memory} MiB", {"machine": machine}, make, needs=(files,), minutes=8)
+    return Recipe(
+        StepKind.GUEST, f"Xen host {memory} MiB", {"machine": machine, "form": 2}, make, needs=(files,), minutes=8
+    )

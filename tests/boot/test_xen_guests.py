@@ -19,7 +19,7 @@ from dfbuild.build.recipe import Artefact
 from dfbuild.build.targets import target
 from dfbuild.config.shapes import Shapes
 from dfbuild.deadline import Deadline
-from dfbuild.errors import DeadlineExceeded, GuestCrashed
+from dfbuild.errors import DeadlineExceeded, GuestCrashed, InfraError
 from dfbuild.guest import create
 from dfbuild.guest.accel import Accel
 from dfbuild.guest.protocol import Guest, GuestSpec, State
@@ -158,6 +158,17 @@ def test_of_a_host_that_does_not_answer_its_own_registers_are_told(maker: Maker)
         guest._domain("sleep 8", Deadline.after(0.5))
     said = guest.diagnose(Deadline.after(4))
     assert "dom0 does not answer" in said and "RIP=" in said
+
+
+def test_a_host_that_dies_before_its_guest_runs_is_told_at_once(maker: Maker, tmp_path: Path) -> None:
+    wanted = cell("xen-pv")
+    media = maker.media(wanted)
+    assert isinstance(media.xen, XenHost)
+    (tmp_path / "state").write_bytes(b"no state at all")
+    spoilt = replace(media, xen=replace(media.xen, state=tmp_path / "state"))
+    maker.made.append(create(GuestSpec("g", wanted.shape, spoilt, runtime_directory("t")), Accel("tcg")))
+    with pytest.raises(InfraError, match="before the guest ran"):
+        maker.made[-1].start(Deadline.after(60))
 
 
 def test_cells_of_every_kind_pass(workspace: Workspace, xen_host: XenHost) -> None:

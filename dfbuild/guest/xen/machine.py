@@ -9,7 +9,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dfbuild.deadline import Deadline
 from dfbuild.errors import InfraError, UsageError
@@ -36,6 +36,7 @@ class XenMachine(QemuGuest):
             raise UsageError(f"shape {spec.shape.name}: a Xen host runs under emulation only", key="accel")
         self._host = host(spec)
         self._ports: Mapping[str, int] = {}
+        self._inside: dict[str, socket.socket] = {}
         self._state_fd: int | None = None
         super().__init__(replace(spec, shape=replace(spec.shape, accel="tcg")), accel)
         self.spec = spec
@@ -58,15 +59,14 @@ class XenMachine(QemuGuest):
         if self._host.log is not None:
             shutil.copyfile(self._host.log, self.spec.directory / LOG)
         ends: dict[str, socket.socket] = {}
-        inside: dict[str, int] = {}
         for name in PORTS:
             if name != "console":
-                ends[name], other = console_pair()
+                ends[name], self._inside[name] = console_pair()
                 ours.enter_context(ends[name])
-                inside[name] = theirs.enter_context(other).fileno()
-        self._ports = inside
+                theirs.enter_context(self._inside[name])
+        self._ports = {name: end.fileno() for name, end in self._inside.items()}
         self._agent, self._events = Agent(ends["agent"]), ends["events"]
-        inherited = list(inside.values())
+        inherited = list(self._ports.values())
         if self._host.state is not None:
             state = theirs.enter_context(self._host.state.open("rb"))
             self._state_fd = state.fileno()
@@ -75,21 +75,32 @@ class XenMachine(QemuGuest):
 
     def _power_on(self, qmp: Qmp, deadline: Deadline) -> None:
         """Return once dom0 does what it is told."""
+        # QEMU has its own by now: whoever waits for dom0 is to see that it is gone.
+        for end in self._inside.values():
+            end.close()
         if self._state_fd is None:
             qmp.execute("cont", deadline)
             self._agent.await_ready(deadline)
             return
+        events = {"capability": "events", "state": True}
+        qmp.execute("migrate-set-capabilities", deadline, capabilities=[events])
         qmp.execute("migrate-incoming", deadline, uri=f"fd:{self._state_fd}")
-        # While the state comes in, this only says what is to follow.
-        qmp.execute("cont", deadline)
         self._agent.run("true", deadline)
+
+    def _event(self, qmp: Qmp, event: Mapping[str, Any]) -> None:
+        """A state is of a machine that is stopped: when it has come in, let it run."""
+        if event["event"] == "MIGRATION" and event["data"]["status"] == "completed":
+            qmp.post("cont")
+        super()._event(qmp, event)
 
     def write_state(self, state: Path, deadline: Deadline) -> None:
         """Write the state of the running host to the new file `state`, and leave the host stopped.
 
-        It is taken as it runs: the state of a paused machine comes up paused, whatever `cont` said meanwhile.
+        It is stopped first. Of a state that was taken as the host ran, on a loaded machine, Xen died whenever it
+        was restored: half of a return address had been overwritten.
         """
         qmp = self._monitor(State.RUNNING)
+        qmp.execute("stop", deadline)
         qmp.execute("migrate-set-parameters", deadline, max_bandwidth=_SPEED)
         path = self.spec.directory / "state.sock"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, state.open("xb") as file:
