@@ -28,7 +28,9 @@ pytestmark = [pytest.mark.boot, pytest.mark.timeout(900)]
 
 RELEASE = load("reference")
 SUITES = ("scheduler", "security")
-GUARDED = Cell(Variant("reference", "gcc-12", "on", "smp"), Shape("smp2", sockets=2, cpu="max"), SUITES)
+GUARDED = Cell(
+    Variant("reference", "gcc-12", "on", "smp"), Shape("smp2", sockets=2, cpu="max", root="ext4"), SUITES
+)
 WEAK = Cell(Variant("reference", "clang-14", "off", "smp"), Shape("nx-off", nx=False, cpu="max"), SUITES)
 THREADED = Cell(Variant("reference", "gcc-12", "on", "smp"), Shape("ht2", threads=2, cpu="Haswell-noTSX"), SUITES)
 
