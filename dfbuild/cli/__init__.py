@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
 
 from dfbuild.cli.parser import build
-from dfbuild.errors import BuildFailed, DfbuildError
+from dfbuild.errors import BuildFailed, DfbuildError, InfraError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,3 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader went away (`| head`): nothing more to say, and nothing to complain of at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        hint = "`sources`, `objects` and `artefacts` in the work directory can go: what is needed is made again"
+        print(f"dfbuild: {InfraError(os.strerror(error.errno), hint=hint)}", file=sys.stderr)
+        return InfraError.exit_status

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -65,6 +67,23 @@ def test_a_wrong_option_is_a_usage_error() -> None:
 def test_a_missing_file_is_a_usage_error_with_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["matrix", "/nonexistent/matrix.toml"]) == 2
     assert "/nonexistent/matrix.toml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 3), (errno.EDQUOT, 3), (errno.EBADF, None)])
+def test_a_full_disk_is_told_with_what_can_go(
+    number: int, status: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def schema(arguments: object) -> int:
+        raise OSError(number, "not so")
+
+    monkeypatch.setattr("dfbuild.cli.schema.run", schema)
+    if status is None:
+        with pytest.raises(OSError, match="not so"):
+            main(["schema", "matrix"])
+    else:
+        assert main(["schema", "matrix"]) == status
+        told = capsys.readouterr().err
+        assert told.startswith(f"dfbuild: {os.strerror(number)}\n  hint: ") and "`artefacts`" in told
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
