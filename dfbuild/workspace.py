@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +29,22 @@ def atomic_write(path: Path, data: bytes | str) -> None:
         raise
 
 
+def remove(path: Path) -> None:
+    """Remove a file, or a tree with directories that nobody may write to; nothing if it is not there."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    for directory, _, _ in os.walk(path):
+        Path(directory).chmod(0o700)
+    shutil.rmtree(path)
+
+
+def mark_used(path: Path) -> None:
+    """Note in the time stamp of a directory that it is used now, for the cleaning; not where it is read-only."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
 @dataclass(frozen=True, slots=True)
 class Workspace:
     """The work directory. Everything that dfbuild writes lies below `root`, sockets excepted."""
@@ -44,10 +64,60 @@ class Workspace:
             raise UsageError("the work directory cannot be /", hint="name an empty directory with --work")
         return cls(root)
 
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Nothing is cleaned away inside: by all that makes artefacts, or has guests that run of them.
+
+        Waits for a cleaning, which takes a moment.
+        """
+        with self._locked(fcntl.LOCK_SH):
+            yield
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody uses the work directory inside, or begins to. Raises `UsageError` if somebody does."""
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise UsageError(
+                    f"a dfbuild is at work in {self.root}",
+                    hint="wait for it, or end it; `dfbuild guest list` names the guests that are up",
+                ) from None
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self, how: int) -> Iterator[None]:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = (self.root / ".lock").open("ab")
+        except OSError as error:
+            raise UsageError(
+                f"{self.root} cannot be the work directory: {error.strerror}", hint="name another one with --work"
+            ) from error
+        with file:
+            fcntl.flock(file, how)
+            yield
+
     @property
     def artefacts(self) -> Path:
         """`<kind>/<key>/`: finished build steps by content key."""
         return self.root / "artefacts"
+
+    @property
+    def objects(self) -> Path:
+        """`<key>/`: object trees and saved guests that builds go on from."""
+        return self.root / "objects"
+
+    @property
+    def sources(self) -> Path:
+        """`<name>/`: copies of the user's tree at a revision, or with patches."""
+        return self.root / "sources"
+
+    @property
+    def logs(self) -> Path:
+        """`<kind>/<key>/`: the logs of the last attempt at each artefact."""
+        return self.root / "logs"
 
     @property
     def bases(self) -> Path:

@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -24,7 +23,7 @@ from dfbuild import process
 from dfbuild.build.recipe import Artefact, Kitchen, Recipe
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed, DeadlineExceeded, InfraError
-from dfbuild.workspace import Workspace, atomic_write
+from dfbuild.workspace import Workspace, atomic_write, mark_used, remove
 
 MANIFEST = "artefact.json"
 
@@ -46,7 +45,7 @@ class ArtefactStore:
 
     def logs(self, recipe: Recipe) -> Path:
         """The directory of the logs of the last attempt at `recipe`."""
-        return self.workspace.root / "logs" / recipe.kind / recipe.key
+        return self.workspace.logs / recipe.kind / recipe.key
 
     def find(self, recipe: Recipe) -> Artefact | None:
         """The finished artefact of `recipe`, or None if it has to be made."""
@@ -57,6 +56,7 @@ class ArtefactStore:
             return None
         if not isinstance(manifest, dict) or manifest.get("key") != recipe.key:
             return None
+        mark_used(path)
         return Artefact(recipe.kind, recipe.name, recipe.key, path, manifest.get("facts", {}))
 
     def make(
@@ -76,10 +76,10 @@ class ArtefactStore:
         self, recipe: Recipe, needs: Sequence[Artefact], deadline: Deadline, say: Callable[[str], None]
     ) -> Artefact:
         logs = self.logs(recipe)
-        _remove(logs)
+        remove(logs)
         logs.mkdir(parents=True)
         directory = self._building / recipe.key
-        _remove(directory)
+        remove(directory)
         directory.mkdir(mode=0o755)
         started = time.monotonic()
         kitchen = Kitchen(
@@ -105,10 +105,10 @@ class ArtefactStore:
             atomic_write(directory / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
             final = self.path(recipe)
             final.parent.mkdir(parents=True, exist_ok=True)
-            _remove(final)  # a manifest that could not be read
+            remove(final)  # a manifest that could not be read
             directory.rename(final)
         finally:
-            _remove(directory)
+            remove(directory)
         return Artefact(recipe.kind, recipe.name, recipe.key, final, facts)
 
     def _call(self, recipe: Recipe, kitchen: Kitchen, outer: Deadline) -> dict[str, object]:
@@ -145,7 +145,7 @@ class ArtefactStore:
             fd = os.open(self._locks / directory.name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(directory)
+                remove(directory)
             except BlockingIOError:
                 continue
             finally:
@@ -188,11 +188,3 @@ def _lock_slowly(fd: int, deadline: Deadline, what: str) -> None:
     helper = process.spawn(["flock", "--exclusive", str(fd)], pass_fds=(fd,))
     if process.wait(helper, deadline, what=what) != 0:
         raise InfraError(f"cannot lock {what}")
-
-
-def _remove(path: Path) -> None:
-    """Remove a directory tree that may hold directories without write permission."""
-    if path.exists():
-        for directory, _, _ in os.walk(path):
-            Path(directory).chmod(0o700)
-        shutil.rmtree(path)

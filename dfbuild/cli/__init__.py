@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from dfbuild.cli.parser import build
 from dfbuild.errors import BuildFailed, DfbuildError, InfraError
@@ -22,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.argv = words  # a run remembers how it was asked for
     module, function = arguments.run.split(":")
     try:
-        status: int = getattr(importlib.import_module(module), function)(arguments)
+        with _held(arguments):
+            status: int = getattr(importlib.import_module(module), function)(arguments)
         sys.stdout.flush()
         return status
     except DfbuildError as error:
@@ -39,6 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        hint = "`sources`, `objects` and `artefacts` in the work directory can go: what is needed is made again"
+        hint = "`dfbuild clean` removes what was not used for days, `dfbuild clean --unused 0` all that builds left"
         print(f"dfbuild: {InfraError(os.strerror(error.errno), hint=hint)}", file=sys.stderr)
         return InfraError.exit_status
+
+
+def _held(arguments: argparse.Namespace) -> AbstractContextManager[None]:
+    """For as long as a command makes artefacts, or uses them, nobody cleans them away."""
+    if not arguments.builds:
+        return nullcontext()
+    from dfbuild.workspace import Workspace
+
+    return Workspace.locate(arguments.work).in_use()

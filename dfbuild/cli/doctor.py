@@ -123,7 +123,7 @@ def room(workspace: Workspace) -> Iterator[Finding]:
     yield Finding("memory", memory >= _MEMORY_MIB, f"{memory} MiB for guests", ("guest",), cure=cure)
     place = next(p for p in (workspace.root, *workspace.root.parents) if p.exists())
     free = shutil.disk_usage(place).free >> 20
-    cure = f"free {_DISK_MIB} MiB below {place}, or name another place with --work"
+    cure = f"free {_DISK_MIB} MiB below {place}, with `dfbuild clean` say, or name another place with --work"
     yield Finding("disk", free >= _DISK_MIB, f"{free} MiB free for {workspace.root}", ("reference",), cure=cure)
 
 

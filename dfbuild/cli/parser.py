@@ -71,6 +71,7 @@ def build() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"dfbuild {__version__}")
+    parser.set_defaults(builds=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _matrix(commands)
     _report(commands)
@@ -167,12 +168,14 @@ def _image(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     take.add_argument("--name", default="", help="name to call it by (default: the file's)")
     take.add_argument("--release", metavar="NAME", default="", help="release it is of (default: what the CD says)")
     listing = _command(actions, "list", "dfbuild.cli.image:listing", "list the base images")
+    take.set_defaults(builds=True)
     for every in (iso, take, listing):
         _workspace(every)
         _json(every)
 
 
 def _source(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(builds=True)
     parser.add_argument("--src", metavar="DIR", help="source tree or repository (default: $DFBUILD_SRC)")
     parser.add_argument("--rev", metavar="REV", default="", help="revision in the repository")
     parser.add_argument("--release", metavar="NAME", default="", help="release it is of (default: what it says)")
@@ -205,6 +208,18 @@ def _others(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     _source(toolchain)
     _workspace(toolchain)
     _json(toolchain)
+    clean = _command(commands, "clean", "dfbuild.cli.clean:run", "make room in the work directory")
+    clean.description = (
+        "Remove what builds left and nothing used lately: artefacts, object trees, copies of source trees, logs. "
+        "It is made again when it is needed. Runs and their results, keys and base images stay."
+    )
+    clean.add_argument("--unused", type=float, metavar="DAYS", help="what was not used for so long (default: 14)")
+    clean.add_argument(
+        "--below", type=float, metavar="GIB", help="the least recently used, until no more than this is left"
+    )
+    clean.add_argument("--dry-run", action="store_true", help="list what would go; remove nothing")
+    _workspace(clean)
+    _json(clean)
     doctor = _command(commands, "doctor", "dfbuild.cli.doctor:run", "say what is missing for which feature")
     _workspace(doctor)
     _json(doctor)

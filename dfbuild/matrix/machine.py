@@ -59,7 +59,7 @@ def machine(
     shape = Shape("build", **{**release.shape.given(), "memory": memory})
     cell = Cell(variant, shape)
     runtime = runtime_directory("b")
-    own = kept or kitchen.workspace.root / "objects" / kitchen.directory.name
+    own = kept or kitchen.workspace.objects / kitchen.directory.name
     own.mkdir(mode=0o700, parents=True, exist_ok=True)  # the guest's memory and its host's key are in it
     try:
         accel = probe(kitchen.workspace, kitchen.deadline)

@@ -25,7 +25,7 @@ from dfbuild import process
 from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import Cancelled, DeadlineExceeded, DfbuildError, InfraError, UsageError
 from dfbuild.guest.protocol import Guest, GuestSpec
-from dfbuild.model import Cell, Media
+from dfbuild.model import Cell, Media, StageReached
 from dfbuild.releases import Release
 from dfbuild.session.attached import attach
 from dfbuild.session.booting import boot
@@ -150,15 +150,13 @@ def hold(order: Order, guest: Guest, cancel: Cancel, report: Callable[[Progress]
     """The holder's work: boot `guest`, report that it is up, and stay until it has ended or `cancel` is set."""
 
     deadline = Deadline.after(order.seconds, what=f"guest {order.name!r}", cancel=cancel)
-    directory = _directory(Workspace(order.workspace), order.name)
-    with boot(
-        guest,
-        order.release,
-        order.cell,
-        directory,
-        deadline,
-        lambda stage: report(Progress(said=f"{stage.stage} at {stage.seconds:.1f} s")),
-    ) as session:
+    workspace = Workspace(order.workspace)
+    directory = _directory(workspace, order.name)
+
+    def said(stage: StageReached) -> None:
+        report(Progress(said=f"{stage.stage} at {stage.seconds:.1f} s"))
+
+    with workspace.in_use(), boot(guest, order.release, order.cell, directory, deadline, said) as session:
         report(Progress(up=True))
         console = session.console
         with console.changed, contextlib.suppress(Cancelled):

@@ -14,7 +14,7 @@ from dfbuild.errors import InfraError, UsageError
 from dfbuild.sandbox import Sandbox
 from dfbuild.source.hashes import NO_SOURCE
 from dfbuild.source.tree import Tree, opened
-from dfbuild.workspace import Workspace
+from dfbuild.workspace import Workspace, mark_used
 
 
 def patched(tree: Tree, patches: Sequence[Path], workspace: Workspace, deadline: Deadline) -> Tree:
@@ -28,9 +28,10 @@ def patched(tree: Tree, patches: Sequence[Path], workspace: Workspace, deadline:
     total = hashlib.sha256(tree.hash_of(names).encode())
     for text in texts:
         total.update(hashlib.sha256(text).digest())
-    target = workspace.root / "sources" / f"patched-{total.hexdigest()[:20]}"
+    target = workspace.sources / f"patched-{total.hexdigest()[:20]}"
     if not target.is_dir():
         _make(tree, names, list(zip(patches, texts, strict=True)), target, deadline)
+    mark_used(target)
     return opened(target, tree.release, workspace)
 
 

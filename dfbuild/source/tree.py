@@ -16,7 +16,7 @@ from dfbuild.deadline import Deadline
 from dfbuild.errors import InfraError, UsageError
 from dfbuild.releases import Release, available, load
 from dfbuild.source.hashes import Hashes
-from dfbuild.workspace import Workspace
+from dfbuild.workspace import Workspace, mark_used
 
 _HINT = "name a checkout with --src, or a repository with --src and a revision in it with --rev"
 _GIT = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false")
@@ -67,6 +67,7 @@ def open_tree(
         raise UsageError(f"{path} is no directory", hint=_HINT)
     if rev:
         path = _export(path, rev, workspace, deadline)
+        mark_used(path)
     return opened(path, release or detect(path, wanted), workspace)
 
 
@@ -113,7 +114,7 @@ def _export(repository: Path, rev: str, workspace: Workspace, deadline: Deadline
     if tree.status != 0:
         raise UsageError(f"{repository} has no revision {rev!r}", hint="git -C DIR branch --all; git -C DIR tag")
     name = tree.output.strip()
-    target = workspace.root / "sources" / name
+    target = workspace.sources / name
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

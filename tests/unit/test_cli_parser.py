@@ -83,7 +83,7 @@ def test_a_full_disk_is_told_with_what_can_go(
     else:
         assert main(["schema", "matrix"]) == status
         told = capsys.readouterr().err
-        assert told.startswith(f"dfbuild: {os.strerror(number)}\n  hint: ") and "`artefacts`" in told
+        assert told.startswith(f"dfbuild: {os.strerror(number)}\n  hint: ") and "`dfbuild clean`" in told
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])

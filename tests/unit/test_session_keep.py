@@ -69,6 +69,15 @@ def test_a_held_guest_is_found(holder: Holder) -> None:
     assert [line.said.split()[0] for line in holder.said[:-1]] == ["kernel", "login"]
 
 
+def test_nothing_is_cleaned_away_below_it(holder: Holder) -> None:
+    with pytest.raises(UsageError, match="at work"), holder.workspace.alone():
+        pass
+    holder.cancel.set()
+    assert holder.join()
+    with holder.workspace.alone():
+        pass
+
+
 def test_another_name_is_not(holder: Holder) -> None:
     with pytest.raises(UsageError, match="no guest is up as 'two'") as caught:
         keep.find(holder.workspace, "two")

@@ -19,6 +19,7 @@ from dfbuild.build.store import tail
 from dfbuild.errors import BuildFailed
 from dfbuild.model import Disk, Login, Media, Shape, StepKind, Variant
 from dfbuild.releases import Release
+from dfbuild.workspace import remove
 
 _NEW, _OLD, _FSTAB = "/mnt", "/var/tmp/old", "/var/tmp/fstab"
 _BOOT_MINUTES = 15.0
@@ -55,8 +56,8 @@ def recipe(
         run = image.runner(kitchen, new.path)
         run(["qemu-img", "convert", "-O", "qcow2", "-m", "1", kept / "disk1.qcow2", made], {})
         made.chmod(0o600)  # the host's private key is in it
-        image.remove(kept)
-        image.remove(table)
+        remove(kept)
+        remove(table)
         return {"seconds": seconds, "ssh": old.facts["ssh"]}
 
     inputs = {"steps": script, "fstab": hashlib.sha256(fstab).hexdigest(), "memory": own.memory, "form": 1}

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from dfbuild.image.manifest import Names
 from dfbuild.model import Shape, StepKind
 from dfbuild.releases import Release
 from dfbuild.sandbox import Sandbox
+from dfbuild.workspace import remove
 
 ROOT, LOG = "root", "install.mtree"
 """Of a part."""
@@ -210,13 +210,3 @@ def runner(kitchen: Kitchen, *readable: Path) -> ufs.Run:
         return log.read_text(errors="replace").partition("\n")[2]
 
     return run
-
-
-def remove(path: Path) -> None:
-    """Remove a file, or a tree with directories that nobody may write to."""
-    if not path.is_dir():
-        path.unlink()
-        return
-    for directory, _, _ in os.walk(path):
-        Path(directory).chmod(0o755)
-    shutil.rmtree(path)

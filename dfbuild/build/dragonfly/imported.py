@@ -22,6 +22,7 @@ from dfbuild.image.ufs import Run
 from dfbuild.model import Disk, Media, Shape, StepKind, Verdict
 from dfbuild.releases import Release
 from dfbuild.releases.schema import Crash, Stage
+from dfbuild.workspace import remove
 
 _HOST_KEY = "etc/ssh/ssh_host_rsa_key"
 _SEED = iso.Volume("DFBUILD_SEED")
@@ -78,7 +79,7 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
         run(["qemu-img", "convert", "-O", "qcow2", "-m", "1", kept / "disk0.qcow2", made], {})
         made.chmod(0o600)  # the host's private key is in it
         for left in (work / "seed", beside, kept, blank):
-            image.remove(left)
+            remove(left)
         kitchen.say("booting what was installed")
         booted = boot(release, Media(disks=(Disk(made),)), kitchen, "boot")
         return {"medium": digest, "installed": installed, "booted": booted, "ssh": True}

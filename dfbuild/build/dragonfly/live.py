@@ -24,6 +24,7 @@ from dfbuild.image import disk, dragonfly, esp, iso, manifest
 from dfbuild.model import StepKind
 from dfbuild.releases import Release
 from dfbuild.source import Tree
+from dfbuild.workspace import remove
 
 EFI = "boot/efiboot.img"
 """What UEFI firmware finds the loader in, as nrelease calls it."""
@@ -74,7 +75,7 @@ def recipe(
         entries = manifest.scan(tree, manifest.parse_log(text, image.names(tree)))
         kitchen.say(f"writing {len(entries)} files")
         iso.make(volume, tree, target, entries, run)
-        image.remove(tree)
+        remove(tree)
         return {"files": len(entries), "bytes": target.stat().st_size, "sha256": disk.digest(target)}
 
     inputs = {

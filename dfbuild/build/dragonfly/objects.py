@@ -69,7 +69,7 @@ def place(workspace: Workspace, key: str, otherwise: Path, say: Callable[[str], 
     A `BuildFailed` leaves it as it is: make(1) has come to its own end. Anything else that ends the block makes the
     next one begin anew.
     """
-    path = workspace.root / "objects" / key
+    path = workspace.objects / key
     path.mkdir(parents=True, exist_ok=True)
     fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
