@@ -11,7 +11,7 @@ _ERROR = re.compile(
     r"\berror: "  # gcc 3.4 and later, clang
     r"|: Error: "  # as(1)
     r"|: (?:undefined reference to|multiple definition of) "
-    r"|^[^\s:]+\.\w+:\d+: (?!In function|At top level)\S"  # gcc 2.95 calls nothing an error
+    r"|^[^\s:]+\.\w+:\d+: \S"  # gcc 2.95 calls nothing an error
     r"|don't know how to make|No rule to make target"
 )
 
