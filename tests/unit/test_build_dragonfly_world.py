@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -16,6 +19,7 @@ from dfbuild.build.recipe import Artefact, Kitchen
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed, UsageError
 from dfbuild.model import StepKind
+from dfbuild.process import run
 from dfbuild.releases.schema import Protection, Toolchain
 from dfbuild.sandbox import Sandbox
 from dfbuild.workspace import Workspace
@@ -190,6 +194,32 @@ def test_a_cache_before_the_compilers(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found is not None
     assert (found / "cc").readlink() == program
     assert [place for place, mount in places.items() if mount.writable] == ["/ccache/store"]
+
+
+def test_a_host_compiler_is_its_script_and_what_is_below_it(tmp_path: Path) -> None:
+    kit, work = tmp_path / "kit", tmp_path / "work"
+    kit.mkdir()
+    work.mkdir()
+    (work / "x.c").write_text("int x = WHAT;\n")
+
+    def compile(what: str) -> bytes:
+        # As in the host kit: what is linked with comes last, so `cc -v` would link.
+        (kit / "cc").write_text(f'#!/bin/sh\nexec {shutil.which("gcc")} -DWHAT={what} "$@" -lnone\n')
+        (kit / "cc").chmod(0o755)
+        inside = Sandbox(writable=(work,), readable=(kit,), cwd=work, environment={"PATH": f"{kit}:/usr/bin:/bin"})
+        (work / "x.o").unlink(missing_ok=True)
+        argv = ccache.before_host(inside, Workspace(tmp_path)).argv(["cc", "-c", "x.c"])
+        assert run(argv, Deadline.after(30)).status == 0
+        return (work / "x.o").read_bytes()
+
+    def hits() -> int:
+        store = {"CCACHE_DIR": str(tmp_path / "cache/ccache/store")}
+        said = run(["ccache", "--print-stats"], Deadline.after(30), environment={**os.environ, **store}).output
+        return int(re.findall(r"^preprocessed_cache_hit\t(\d+)", said, re.MULTILINE)[0])
+
+    first = compile("1")
+    assert compile("2") != first and hits() == 0
+    assert compile("1") == first and hits() == 1
 
 
 def test_libraries_are_found_where_the_sandbox_has_the_world(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from dfbuild import process
 from dfbuild.build import proof, step
-from dfbuild.build.dragonfly import data, hostkit, within
+from dfbuild.build.dragonfly import ccache, data, hostkit, within
 from dfbuild.build.dragonfly.layout import KIT, SRC, Places
 from dfbuild.build.recipe import Artefact, Kitchen, Recipe
 from dfbuild.errors import BuildFailed, MissingTool, UsageError
@@ -113,6 +113,7 @@ def _tools(
         sandbox = within.sandbox(
             kitchen, parts, Mount(KIT, kitchen.needs[0].path), tools=(Mount(place, installed, writable=True),)
         )
+        sandbox = ccache.before_host(sandbox, kitchen.workspace)
         hierarchy = ["mtree", "-deU", "-f", str(SRC / "etc/mtree/BSD.usr.dist"), "-p", str(place / "usr")]
         (installed / "usr").mkdir()
         step.run(kitchen, sandbox, hierarchy, "hierarchy")
