@@ -68,8 +68,12 @@ def run(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
     log: Path | None = None,
+    errors: Path | None = None,
 ) -> Completed:
-    """Run `argv`; standard output and error go to `log` (appended) or into the result, at most 16 MiB of it."""
+    """Run `argv`; standard output and error go to `log` (appended) or into the result, at most 16 MiB of it.
+
+    With `errors` standard error goes there instead (appended).
+    """
     words = tuple(str(word) for word in argv)
     # A file, not a pipe: a program that prints more than a pipe holds must not wait for its reader.
     with contextlib.ExitStack() as stack:
@@ -78,9 +82,8 @@ def run(
             sink: BinaryIO = stack.enter_context(log.open("ab"))
         else:
             sink = stack.enter_context(tempfile.TemporaryFile())
-        process = spawn(
-            words, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT
-        )
+        complaints = stack.enter_context(errors.open("ab")) if errors is not None else subprocess.STDOUT
+        process = spawn(words, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=complaints)
         status = wait(process, deadline, what=words[0])
         output = ""
         if log is None:

@@ -6,7 +6,10 @@ import re
 
 _LENGTH = 200
 
-_WARNING = re.compile(r": (?:warning|note): ")
+_NO_ERROR = re.compile(
+    r": (?:warning|note): "
+    r"|^\$ "  # a command line
+)
 _ERROR = re.compile(
     r"\berror: "  # gcc 3.4 and later, clang
     r"|: Error: "  # as(1)
@@ -19,6 +22,6 @@ _ERROR = re.compile(
 def complaint(text: str) -> str:
     """The first line of `text` that is an error; empty if none looks like one."""
     for line in text.splitlines():
-        if _ERROR.search(line) and not _WARNING.search(line):
+        if _ERROR.search(line) and not _NO_ERROR.search(line):
             return line.strip()[:_LENGTH]
     return ""

@@ -46,18 +46,41 @@ def run(
     Of every line that `banner` matches at its beginning, the first group is said as progress. Raises `BuildFailed`,
     with the first error among the last lines, for a status other than 0, `DeadlineExceeded` and `Cancelled`.
     """
-    log = component_log(kitchen, component)
-    words = [str(word) for word in argv]
-    with log.open("a", encoding="utf-8") as file:
-        file.write(f"$ {' '.join(words)}\n")
-    line = sandbox.argv([*_YIELDING, *words])
+    log, line = _begin(kitchen, sandbox, argv, component)
     if banner is None:
         status = process.run(line, kitchen.deadline, log=log).status
     else:
         status = _watched(kitchen, line, log, banner)
+    _require(status, argv, component, log)
+
+
+def output(kitchen: Kitchen, sandbox: Sandbox, argv: Sequence[str | Path], component: str) -> str:
+    """Run `argv` as `run` does and return what it prints. What it complains of goes to the component's log, what it
+    prints to a log of its own."""
+    log, line = _begin(kitchen, sandbox, argv, component)
+    out = component_log(kitchen, f"{component} output")
+    out.unlink(missing_ok=True)
+    status = process.run(line, kitchen.deadline, log=out, errors=log).status
+    _require(status, argv, component, log)
+    return out.read_text(errors="surrogateescape")
+
+
+def _begin(
+    kitchen: Kitchen, sandbox: Sandbox, argv: Sequence[str | Path], component: str
+) -> tuple[Path, list[str]]:
+    """The component's log with the command line in it, and the line that runs it in the sandbox."""
+    log = component_log(kitchen, component)
+    words = [str(word) for word in argv]
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ {' '.join(words)}\n")
+    return log, sandbox.argv([*_YIELDING, *words])
+
+
+def _require(status: int, argv: Sequence[str | Path], component: str, log: Path) -> None:
+    """Raise `BuildFailed` unless the command ended well."""
     if status != 0:
         # Jobs beside the one that failed still print behind it, and every make(1) that gives up because of it.
-        why = complaint(tail(log, _BACK)) or f"{words[0]} ended with status {status}"
+        why = complaint(tail(log, _BACK)) or f"{argv[0]} ended with status {status}"
         raise BuildFailed(f"{component}: {why}", component=component, log=log, tail=tail(log))
 
 

@@ -55,6 +55,19 @@ def test_a_failure_has_its_component_and_last_lines(tmp_path: Path, banner: re.P
     assert caught.value.tail.endswith("1000\nthe reason")
 
 
+def test_output_is_what_was_printed_and_not_what_was_complained_of(tmp_path: Path) -> None:
+    place = kitchen(tmp_path, [])
+    place.log.parent.mkdir()
+    inside = Sandbox(writable=(place.directory,))
+    for _ in range(2):
+        script = r"echo odd: warning >&2; printf 'one\ntwo\377'"
+        assert step.output(place, inside, ["sh", "-c", script], "names") == "one\ntwo\udcff"
+    assert "odd: warning" in (tmp_path / "logs/names.log").read_text()
+    with pytest.raises(BuildFailed, match=r"^names: x\.c:1: error: odd") as caught:
+        step.output(place, inside, ["sh", "-c", "echo printed; echo x.c:1: error: odd >&2; exit 1"], "names")
+    assert "printed" not in caught.value.tail
+
+
 def test_the_error_is_what_is_told(tmp_path: Path) -> None:
     with pytest.raises(BuildFailed, match=r"^bin/part: x\.c:1: error: odd") as caught:
         sh(kitchen(tmp_path, []), "seq 1000; echo x.c:1: error: odd; seq 30; exit 1")

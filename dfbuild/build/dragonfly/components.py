@@ -184,14 +184,4 @@ class Site:
     def output(
         self, argv: Sequence[str | Path], directory: str, component: str, variables: Mapping[str, str] | None = None
     ) -> str:
-        return self.captured(self.at(directory, variables or {}), argv, component)
-
-    def captured(self, sandbox: Sandbox, argv: Sequence[str | Path], component: str) -> str:
-        """What a command prints, which its log has too."""
-        log = step.component_log(self.kitchen, component)
-        start = log.stat().st_size if log.exists() else 0
-        step.run(self.kitchen, sandbox, argv, component)
-        with log.open(errors="surrogateescape") as file:
-            file.seek(start)
-            file.readline()
-            return file.read()
+        return step.output(self.kitchen, self.at(directory, variables or {}), argv, component)

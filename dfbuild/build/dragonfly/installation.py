@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from dfbuild.build import step
 from dfbuild.build.dragonfly import coverage, image, install, part, within
 from dfbuild.build.dragonfly.components import INSTALL_FLAGS, Site
 from dfbuild.build.dragonfly.layout import OBJ, SRC
@@ -75,7 +76,8 @@ def _coverage(site: Site, root: Path) -> dict[str, Any]:
             mounts=tuple(dataclasses.replace(mount, writable=False) for mount in site.sandbox.mounts),
             writable=(written,),
         )
-        told.update(coverage.told(site.captured(inside, ["sh", OBJ / script], f"told {name}"), destination))
+        said = step.output(kitchen, inside, ["sh", OBJ / script], f"told {name}")
+        told.update(coverage.told(said, destination))
 
     written.mkdir()
     site.each("comparing", one, site.components)
