@@ -64,7 +64,7 @@ def test_output_is_what_was_printed_and_not_what_was_complained_of(tmp_path: Pat
         assert step.output(place, inside, ["sh", "-c", script], "names") == "one\ntwo\udcff"
     assert "odd: warning" in (tmp_path / "logs/names.log").read_text()
     with pytest.raises(BuildFailed, match=r"^names: x\.c:1: error: odd") as caught:
-        step.output(place, inside, ["sh", "-c", "echo printed; echo x.c:1: error: odd >&2; exit 1"], "names")
+        step.output(place, inside, ["sh", "-c", "printf prin%s ted; echo x.c:1: error: odd >&2; exit 1"], "names")
     assert "printed" not in caught.value.tail
 
 
