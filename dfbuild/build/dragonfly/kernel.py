@@ -208,13 +208,13 @@ class _Site:
         outer = {
             path.relative_to(self.outside).as_posix(): path
             for path in sorted((self.outside / "usr").rglob("*.o"))
-            if path.is_file() and not any(fnmatch(path.name, pattern) for pattern in self.own.foreign)
+            if path.is_file() and not self._foreign(path.name)
         }
         kernel = {key: elf.objects(path, symbols) for key, path in inner.items()}
         modules = {key: elf.objects(path, symbols) for key, path in outer.items()}
         facts, of_modules = (
             evidence.prove(made, {name: compiler}, name, protector, compilers={}, unprotected=()) if made else {}
-            for made in (kernel, modules)
+            for made in ({key: made for key, made in kernel.items() if not self._foreign(key)}, modules)
         )
         in_objects = Counter[str]()
         for made in kernel.values():
@@ -233,6 +233,9 @@ class _Site:
             "compiler": sorted({comment for made in kernel.values() for comment in made.comments}),
             "sections": elf.sizes(self.outside / DEBUG),
         }
+
+    def _foreign(self, name: str) -> bool:
+        return any(fnmatch(name, pattern) for pattern in self.own.foreign)
 
     def _linked(self) -> list[Path]:
         """The objects that the makefile links the kernel of."""
