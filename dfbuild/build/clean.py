@@ -60,9 +60,10 @@ def condemned(items: Iterable[Item], now: float, unused: float | None, below: in
 
 
 def clean(workspace: Workspace, unused: float | None, below: int | None, *, really: bool = True) -> Cleaning:
-    """Remove what is `condemned`, or only say what that is. Raises `UsageError` if a dfbuild is at work there."""
+    """Remove what is `condemned`, or only say what that is. Raises `UsageError` rather than remove anything while a
+    dfbuild is at work there."""
     grave = workspace.root / ".removed"
-    with workspace.alone():
+    with workspace.alone() if really else workspace.in_use():
         items = list(removable(workspace))
         going = condemned(items, time.time(), unused, below)
         if really:

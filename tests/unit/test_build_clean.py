@@ -144,6 +144,7 @@ def test_nothing_goes_while_somebody_is_at_work(workspace: Workspace, capsys: py
             pass
         assert clean(workspace) == UsageError.exit_status
         assert "at work" in capsys.readouterr().err and path.exists()
+        assert clean(workspace, "--dry-run") == 0
         assert other.stdin is not None
         other.stdin.close()
         other.wait(10)
