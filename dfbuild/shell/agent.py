@@ -9,12 +9,10 @@ shell (not `exec`: that would put it into the process group of login(1), which a
 from __future__ import annotations
 
 from dfbuild.releases.schema import Shell
-from dfbuild.shell.frames import upper
+from dfbuild.shell.frames import HELLO, upper
 
 READY = b"R"
 TAKEN = b"K"
-HELLO = b"dfb?"
-"""What an agent says to an empty line, so that whoever finds a console can tell what is on it."""
 QUIT = b"Q\n"
 
 LOADER = (

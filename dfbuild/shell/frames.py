@@ -13,6 +13,8 @@ not done again, so asking once more is always safe. Back come lines of `NONCE:SE
     d:N:TEXT    line N of the encoded output
     e:L:B:SUM   the encoded output has L lines, B bytes and this checksum
     x           your line was hurt, say it again
+
+and to an empty line `HELLO`.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from dfbuild.shell.coding import Checksum, checksum_of
+
+HELLO = b"dfb?"
+"""Tells whoever finds a console what is on it."""
 
 _LOWER_HALF = bytes(range(0x80))
 _STRIP = bytes(byte & 0x7F for byte in range(256))
@@ -74,6 +79,8 @@ class Ear:
         self.reply = Reply()
         self.seq = seq
         self._rest = b""
+        self._riddle = False
+        self._other = re.compile(rb"(?:%b:(?!%d:)\d+:[ -~]*|%b)\Z" % (re.escape(nonce), seq, re.escape(HELLO)))
         self._line = re.compile(
             rb"%b:%d:(?:(b)|s:([0-7]{3})([01])|d:(\d{1,8}):([ -~]*)|e:(\d{1,8}):(\d{1,12}):(\w+)[ -~]*|(x))\Z"
             % (re.escape(nonce), seq)
@@ -85,12 +92,19 @@ class Ear:
         for line in lines:
             if match := self._line.search(line):
                 self._take(match)
+            elif line and not self._other.search(line):
+                self._riddle = True
+
+    def asked_again(self) -> None:
+        """What was not understood until now has been asked for again."""
+        self._riddle = False
 
     @property
     def in_the_middle(self) -> bool:
-        """A line has begun that has not ended, or an answer that has not."""
+        """A line has begun that has not ended, or an answer that has not; or one was so hurt that it may have been
+        any, the last one too."""
         reply = self.reply
-        return not reply.ended and bool(self._rest or reply.status is not None or reply.lines)
+        return not reply.ended and bool(self._rest or self._riddle or reply.status is not None or reply.lines)
 
     def _take(self, match: re.Match[bytes]) -> None:
         begun, status, flag, number, text, lines, size, checksum, hurt = match.groups()

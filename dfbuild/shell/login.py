@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dfbuild.releases.schema import SerialShell
-from dfbuild.shell.agent import HELLO, READY
-from dfbuild.shell.frames import heard
+from dfbuild.shell.agent import READY
+from dfbuild.shell.frames import HELLO, heard
 
 
 class Seen(StrEnum):

@@ -185,6 +185,7 @@ class SerialShell:
                 ear.reply.hurt = False
                 # Ends what may have arrived of the line before.
                 self._console.send(b"\n" + line, deadline)
+                ear.asked_again()
                 quiet = deadline.sooner(patience)
 
     # ── when a command does not end ──────────────────────────────────────────────────────────────────────────

@@ -27,6 +27,14 @@ class CountingConsole(PtyConsole):
         super().__init__(home, ["dash", "-i"])
         self.home = home
         self.typed: list[bytes] = []
+        self.hurts: list[tuple[bytes, bytes]] = []
+        """What is to be printed otherwise, once each."""
+
+    def print(self, data: bytes) -> None:
+        for hurt in [pair for pair in self.hurts if pair[0] in data]:
+            self.hurts.remove(hurt)
+            data = data.replace(*hurt, 1)
+        super().print(data)
 
     def send(self, data: bytes, deadline: Deadline) -> None:
         self.typed.append(data)
@@ -54,6 +62,18 @@ def test_a_short_command_takes_one_round_trip(console: CountingConsole) -> None:
         console.typed.clear()
         shell.run(command, soon())
         assert len(console.typed) == 1
+
+
+@pytest.mark.parametrize("kind", [b"b\n", b":s:0000"])
+@pytest.mark.parametrize("command", ["true", "sleep 3"])
+def test_a_line_that_is_hurt_is_asked_for_and_not_waited_for(
+    console: CountingConsole, kind: bytes, command: str
+) -> None:
+    shell = log_in(console)
+    line = bytes(byte | 0x80 for byte in kind)
+    console.hurts = [(line, b"\xb1" + line), (line, line[:1] + b"\xc3\x8a" + line[1:])]
+    assert shell.run(command, soon()).status == 0
+    assert shell.run("echo next", soon()).text == "next"
 
 
 def test_logging_in_while_the_kernel_talks(console: CountingConsole) -> None:

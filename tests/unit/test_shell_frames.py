@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfbuild.shell.coding import checksum_of, decode, encode
-from dfbuild.shell.frames import Ear, Ranges, Reply, assembled, heard, request, selection, upper, wanting
+from dfbuild.shell.frames import HELLO, Ear, Ranges, Reply, assembled, heard, request, selection, upper, wanting
 
 NONCE = b"0a1b2c3d"
 SEQ = 7
@@ -120,6 +121,26 @@ def test_other_answers_are_not_mistaken_for_this_one() -> None:
     assert ear.reply == Reply()
     ear.listen(b"noise0a1b2c3d:7:s:0030\n")
     assert ear.reply.status == 3
+
+
+@pytest.mark.parametrize(
+    "hurt", [b"0a1b2c3d:7:s:00C00", b"0a1b2cC3d:7:s:0000", b"0a1b2c3d:7:s:0000C", b"C0a1b2c3d:7:s:00"]
+)
+def test_a_line_that_may_have_been_the_last_is_asked_for_once(hurt: bytes) -> None:
+    ear = Ear(NONCE, SEQ)
+    ear.listen(b"0a1b2c3d:7:b\n")
+    assert not ear.in_the_middle
+    ear.listen(hurt + b"\n")
+    assert ear.in_the_middle
+    ear.asked_again()
+    assert not ear.in_the_middle
+
+
+@pytest.mark.parametrize("line", [b"0a1b2c3d:6:s:0000", b"0a1b2c3d:17:d:1:text", HELLO, b""])
+def test_whole_lines_that_say_nothing_to_this_request_are_no_riddle(line: bytes) -> None:
+    ear = Ear(NONCE, SEQ)
+    ear.listen(b"0a1b2c3d:7:b\n" + line + b"\n")
+    assert not ear.in_the_middle
 
 
 def test_numbers_without_end_cost_nothing() -> None:

@@ -19,9 +19,10 @@ from dfbuild.releases import load
 from dfbuild.releases.schema import SerialShell, Shell, SshShell
 from dfbuild.session.protocol import Session
 from dfbuild.shell import ShellLost, open_shell
-from dfbuild.shell.agent import HELLO, LOADER, READY, agent, loader_pieces
+from dfbuild.shell.agent import LOADER, READY, agent, loader_pieces
 from dfbuild.shell.connect import pinned_first, unspoken, unspoken_signatures
 from dfbuild.shell.copy import Incoming, get_script, mode_of, put_script
+from dfbuild.shell.frames import HELLO
 from dfbuild.shell.login import Prompts, Seen
 
 
