@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
@@ -10,6 +10,8 @@ from dfbuild.build.dragonfly.layout import Places
 from dfbuild.errors import UsageError
 from dfbuild.releases import Release
 from dfbuild.releases.schema import Name, Stage, Strict, Text
+
+_Part = TypeVar("_Part")
 
 
 class Edit(Strict):
@@ -302,46 +304,45 @@ def of(release: Release) -> Build:
     return build
 
 
+def _known(part: _Part | None, otherwise: str) -> _Part:
+    if part is None:
+        raise UsageError(otherwise)
+    return part
+
+
 def world(release: Release) -> World:
     """Its part about the userland; raises `UsageError` where there is none."""
-    found = of(release).world
-    if found is None:
-        raise UsageError(f"how the world of {release.title} is built is not known: releases/{release.name}.toml")
-    return found
+    return _known(
+        of(release).world, f"how the world of {release.title} is built is not known: releases/{release.name}.toml"
+    )
 
 
 def kernel(release: Release) -> KernelBuild:
     """Its part about the kernel; raises `UsageError` where there is none."""
-    found = of(release).kernel
-    if found is None:
-        raise UsageError(f"how kernels of {release.title} are built is not known: releases/{release.name}.toml")
-    return found
+    return _known(
+        of(release).kernel, f"how kernels of {release.title} are built is not known: releases/{release.name}.toml"
+    )
 
 
 def efi(release: Release) -> Loaders:
     """Its part about UEFI; raises `UsageError` where there is none."""
-    found = of(release).efi
-    if found is None:
-        raise UsageError(
-            f"{release.title} has nothing that UEFI firmware could start: releases/{release.name}.toml"
-        )
-    return found
+    return _known(
+        of(release).efi, f"{release.title} has nothing that UEFI firmware could start: releases/{release.name}.toml"
+    )
 
 
 def loader(release: Release) -> Loaders:
     """Its part about a loader beside the world's; raises `UsageError` where there is none."""
-    found = of(release).loader
-    if found is None:
-        raise UsageError(f"{release.title} has no loader but its world's: releases/{release.name}.toml")
-    return found
+    return _known(
+        of(release).loader, f"{release.title} has no loader but its world's: releases/{release.name}.toml"
+    )
 
 
 def iso(release: Release) -> Iso:
     """Its part about CDs; raises `UsageError` where there is none."""
-    found = of(release).iso
-    if found is None:
-        raise UsageError(f"{release.title} has no live system that dfbuild knows of: releases/{release.name}.toml")
-    return found
+    return _known(
+        of(release).iso, f"{release.title} has no live system that dfbuild knows of: releases/{release.name}.toml"
+    )
 
 
 def cd_efi(release: Release) -> Loaders:
