@@ -55,13 +55,17 @@ class Workspace:
     def locate(cls, option: str | None = None) -> Workspace:
         """From `--work`, else `DFBUILD_WORK`, else the user's data directory."""
         chosen = option or os.environ.get("DFBUILD_WORK")
-        if chosen is None:
+        if not chosen:
             import platformdirs
 
             return cls(platformdirs.user_data_path("dfbuild"))
         root = Path(chosen).expanduser().absolute()
         if root == Path("/"):
             raise UsageError("the work directory cannot be /", hint="name an empty directory with --work")
+        if root.exists() and not root.is_dir():
+            raise UsageError(
+                f"{root} cannot be the work directory: it is a file", hint="name another one with --work"
+            )
         return cls(root)
 
     @contextlib.contextmanager
@@ -87,10 +91,23 @@ class Workspace:
             yield
 
     @contextlib.contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
+    def running(self, run: str) -> Iterator[None]:
+        """Nobody else runs the run inside. Raises `UsageError` if somebody does."""
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB, self.run(run)))
+            except BlockingIOError:
+                raise UsageError(
+                    f"run {run} is being run by another dfbuild", hint="wait for it, or end it"
+                ) from None
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self, how: int, directory: Path | None = None) -> Iterator[None]:
+        directory = directory or self.root
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            file = (self.root / ".lock").open("ab")
+            directory.mkdir(parents=True, exist_ok=True)
+            file = (directory / ".lock").open("ab")
         except OSError as error:
             raise UsageError(
                 f"{self.root} cannot be the work directory: {error.strerror}", hint="name another one with --work"

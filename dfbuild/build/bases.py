@@ -5,6 +5,7 @@ A name is a small file in the work directory that says which artefact it stands 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -111,14 +112,21 @@ def find(workspace: Workspace, name: str, release: str = "") -> Base:
 
 
 def _read(workspace: Workspace, name: str) -> Base:
+    path = workspace.bases / f"{require_name(name)}.json"
     try:
-        return Base(**json.loads((workspace.bases / f"{require_name(name)}.json").read_text(encoding="utf-8")))
+        return Base(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         others = ", ".join(base.name for base in known(workspace))
         hint = f"there are: {others}" if others else "`dfbuild image import` makes one"
         raise UsageError(f"no base image is called {name!r}", hint=hint) from None
+    except (ValueError, TypeError) as error:
+        raise UsageError("this is no base image's file", hint="import it again", file=path) from error
 
 
 def known(workspace: Workspace) -> list[Base]:
-    """All of them, by name."""
-    return [find(workspace, path.stem) for path in sorted(workspace.bases.glob("*.json"))]
+    """All of them that can be used, by name."""
+    found = []
+    for path in sorted(workspace.bases.glob("*.json")):
+        with contextlib.suppress(UsageError):
+            found.append(_read(workspace, path.stem))
+    return found

@@ -152,6 +152,10 @@ class ArtefactStore:
                 os.close(fd)
 
 
+BUILD_SECONDS = 24 * 3600.0
+"""A deadline for all steps of something together, where nobody set one: each has its recipe's minutes as well."""
+
+
 def build_all(recipe: Recipe, store: ArtefactStore, deadline: Deadline, say: Callable[[str], None]) -> Artefact:
     """Make `recipe` and everything below it, one after the other, as far as it is not made yet."""
     made: dict[str, Artefact] = {}

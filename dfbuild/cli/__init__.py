@@ -40,11 +40,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in _FULL:
+        told = _told(error)
+        if told is None:
             raise
+        print(f"dfbuild: {told}", file=sys.stderr)
+        return told.exit_status
+
+
+def _told(error: OSError) -> InfraError | None:
+    """What the host refused, and of which file; None for what says too little to go without its traceback."""
+    if error.errno in _FULL:
         hint = "`dfbuild clean` removes what was not used for days, `dfbuild clean --unused 0` all that builds left"
-        print(f"dfbuild: {InfraError(os.strerror(error.errno), hint=hint)}", file=sys.stderr)
-        return InfraError.exit_status
+        return InfraError(os.strerror(error.errno), hint=hint)
+    name = error.filename2 or error.filename
+    if error.errno is None or not isinstance(name, str | bytes):
+        return None
+    return InfraError(f"{os.fsdecode(name)}: {os.strerror(error.errno)}")
 
 
 def _held(arguments: argparse.Namespace) -> AbstractContextManager[None]:

@@ -8,7 +8,7 @@ import shlex
 import sys
 
 from dfbuild.build.recipe import LiveTarget, Target
-from dfbuild.build.store import ArtefactStore, build_all
+from dfbuild.build.store import BUILD_SECONDS, ArtefactStore, build_all
 from dfbuild.cli import xenhost
 from dfbuild.cli.matrix import Chosen, choose
 from dfbuild.console.transcript import printable
@@ -25,18 +25,19 @@ _UP_SECONDS = 1800.0
 _EXAMINE_SECONDS = 60.0
 _DOWN_SECONDS = 15.0
 _COMMAND_SECONDS = 3600.0
+_FOREVER = 1e9
 
 
 def up(arguments: argparse.Namespace) -> int:
     """Build what the one chosen cell needs, boot it, and leave it running."""
     workspace = Workspace.locate(arguments.work)
     chosen = choose(arguments, workspace)
-    cell = one(chosen.plan.cells)
-    deadline = Deadline.after(_UP_SECONDS, what=cell.id)
-    xenhost.require(chosen.xen_host, [cell], deadline.sooner(_EXAMINE_SECONDS))
-    release, media = _media(arguments, chosen, cell, deadline)
+    cell = one(chosen)
     name = arguments.name or cell.shape.name
-    manifest = keep.up(workspace, name, release, cell, media, deadline, _say)
+    keep.require_free(workspace, name)
+    xenhost.require(chosen.xen_host, [cell], Deadline.after(_EXAMINE_SECONDS))
+    release, media = _media(arguments, chosen, cell, Deadline.after(BUILD_SECONDS, what=cell.id))
+    manifest = keep.up(workspace, name, release, cell, media, Deadline.after(_UP_SECONDS, what=cell.id), _say)
     host, port = manifest.ssh or ("", 0)
     if arguments.json:
         json.dump(
@@ -80,15 +81,17 @@ def live_target(target: Target, release: Release) -> LiveTarget:
     raise UsageError(f"{release.title} has no live system", hint="name a matrix file of a DragonFly release")
 
 
-def one(cells: tuple[Cell, ...]) -> Cell:
+def one(chosen: Chosen) -> Cell:
     """The cell that is chosen; raises `UsageError` unless it is exactly one."""
+    cells = chosen.plan.cells
     if len(cells) == 1:
         return cells[0]
+    if not cells:
+        raise UsageError(
+            f"no cell is chosen: {chosen.none}", hint="`dfbuild matrix --dry-run` lists cells and reasons"
+        )
     some = ", ".join(repr(cell.id) for cell in cells[:3])
-    raise UsageError(
-        f"{len(cells)} cells are chosen; it takes one",
-        hint=f"name it with --cell: {some}" if some else "--filter",
-    )
+    raise UsageError(f"{len(cells)} cells are chosen; it takes one", hint=f"name it with --cell: {some}")
 
 
 def _say(line: str) -> None:
@@ -148,9 +151,7 @@ def console(arguments: argparse.Namespace) -> int:
             offset += len(data)
             sys.stdout.write(printable(data))
             sys.stdout.flush()
-            if not data and (not arguments.follow or session.console.closed):
+            if not data and not (arguments.follow and session.console.follow(offset, Deadline.after(_FOREVER))):
                 return 0
-            if not data:
-                session.console.wait(offset, Deadline.after(_COMMAND_SECONDS))
     finally:
         session.close()

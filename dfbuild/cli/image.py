@@ -17,7 +17,7 @@ from pathlib import Path
 from dfbuild import releases
 from dfbuild.build import bases, dragonfly
 from dfbuild.build.recipe import LIVE
-from dfbuild.build.store import ArtefactStore, build_all
+from dfbuild.build.store import BUILD_SECONDS, ArtefactStore, build_all
 from dfbuild.cli.guest import live_target, one
 from dfbuild.cli.matrix import choose
 from dfbuild.deadline import Deadline
@@ -28,7 +28,6 @@ from dfbuild.matrix.follow import follow
 from dfbuild.source import detect
 from dfbuild.workspace import Workspace
 
-_SECONDS = 4 * 3600.0
 _SUM = re.compile(r"[0-9A-Fa-f]{64}")
 _HEADER, _INSTALLED = "sys/sys/param.h", "usr/include/sys/param.h"
 """What says of which release a tree is, and where a system has it."""
@@ -38,12 +37,12 @@ def iso(arguments: argparse.Namespace) -> int:
     """Build what the one chosen cell needs and make the CD; its place goes to standard output."""
     workspace = Workspace.locate(arguments.work)
     chosen = choose(arguments, workspace)
-    cell = one(chosen.plan.cells)
+    cell = one(chosen)
     release = chosen.matrix.release
     target = live_target(chosen.target, release)
     started = time.monotonic()
     recipe = target.live(release, cell.variant)
-    made = build_all(recipe, ArtefactStore(workspace), Deadline.after(_SECONDS, what=recipe.id), _say)
+    made = build_all(recipe, ArtefactStore(workspace), Deadline.after(BUILD_SECONDS, what=recipe.id), _say)
     path = made.path / LIVE
     if arguments.output:
         path = _copy(path, Path(arguments.output))
@@ -62,7 +61,7 @@ def take(arguments: argparse.Namespace) -> int:
     medium = Path(arguments.medium).absolute()
     name = bases.require_name(arguments.name or medium.stem)
     digest = _checked(medium, arguments.sha256)
-    deadline = Deadline.after(_SECONDS, what=f"base image {name}")
+    deadline = Deadline.after(BUILD_SECONDS, what=f"base image {name}")
     release = releases.load(arguments.release or _release(medium, workspace, deadline))
     if release.target != dragonfly.__name__.rpartition(".")[2]:
         raise UsageError(

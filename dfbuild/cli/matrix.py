@@ -10,7 +10,8 @@ import platform
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from dfbuild.build.targets import target
 from dfbuild.cli import source, xenhost
 from dfbuild.cli.parser import build as build_parser
 from dfbuild.cli.progress import shown
-from dfbuild.cli.report import present
+from dfbuild.cli.report import baseline, present
 from dfbuild.config import Matrix, load
 from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import Cancelled, UsageError
@@ -37,7 +38,7 @@ from dfbuild.matrix.machine import machine
 from dfbuild.matrix.plan import Plan, plan
 from dfbuild.matrix.run import PlanRun, label
 from dfbuild.matrix.schedule import host_limits
-from dfbuild.model import Cell, GivenXenHost
+from dfbuild.model import Cell, GivenXenHost, Refusal
 from dfbuild.results.records import RunInfo, RunStatus
 from dfbuild.results.store import Store
 from dfbuild.source import Tree
@@ -46,6 +47,10 @@ from dfbuild.workspace import Workspace
 
 _PROBE_SECONDS = 60.0
 _EXPORT_SECONDS = 600.0
+_MOST_REASONS = 3
+_CHOICE = ("filter", "cell", "check")
+_ADDED = ("guests", "boots", "memory", "against", "json")
+"""What a run is told that goes on, and what may be told anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +60,23 @@ class Chosen:
     matrix: Matrix
     target: Target
     plan: Plan
+    excluded: tuple[Refusal, ...]
     workspace: Workspace
     xen_host: GivenXenHost | None
+
+    @property
+    def none(self) -> str:
+        """What to say where cells are asked for and there are none, with the first reasons."""
+        gone = [*self.plan.refusals, *self.excluded]
+        reasons = "".join(f"\n  {refusal.cell.id}: {refusal.reason}" for refusal in gone[:_MOST_REASONS])
+        return f"{len(self.plan.refusals)} refused, {len(self.excluded)} left out by {self.matrix.file}{reasons}"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run a matrix, go on with an interrupted run, or say what would be done."""
     workspace = Workspace.locate(arguments.work)
     if arguments.resume is not None:
+        _require_limits(arguments)
         return _resume(arguments, workspace)
     if arguments.config is None:
         raise UsageError("no matrix file", hint="dfbuild matrix FILE, or --resume")
@@ -72,9 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         return _dry_run(chosen, arguments.json)
     if not chosen.plan.cells:
-        raise UsageError(
-            f"no cell to run: {len(chosen.plan.refusals)} refused", hint="`--dry-run` lists cells and reasons"
-        )
+        raise UsageError(f"no cell to run: {chosen.none}", hint="`--dry-run` lists cells and reasons")
     xenhost.require(chosen.xen_host, chosen.plan.cells, Deadline.after(_PROBE_SECONDS))
     with Store.open(workspace.database) as store:
         matrix = chosen.matrix
@@ -88,21 +100,24 @@ def run(arguments: argparse.Namespace) -> int:
             refusals=chosen.plan.refusals,
             versions=_versions(),
         )
+        baseline(store, arguments.against or matrix.baseline)
         run_id = store.begin(info)
-        return _go(chosen, arguments, store, run_id, frozenset(cell.id for cell in chosen.plan.cells))
+        with workspace.running(run_id):
+            return _go(chosen, arguments, store, run_id, frozenset(cell.id for cell in chosen.plan.cells))
 
 
 def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
     """Load the file, expand it, take the cells asked for, and plan them."""
     matrix = load(Path(arguments.config))
     expansion = narrow(select(expand(matrix), arguments.filter), arguments.cell)
+    source.require_use(arguments, matrix.release)
     native = arguments.build == "native"
     builder = target(matrix.release, lambda: _trees(arguments, matrix, workspace), machine, native=native)
     if arguments.base:
         builder = bases.Based(builder, bases.find(workspace, arguments.base, matrix.release.name))
     where = xenhost.where(arguments)
     planned = plan(expansion.cells, expansion.refusals, builder, matrix.release, workspace, where)
-    return Chosen(matrix, builder, planned, workspace, where)
+    return Chosen(matrix, builder, planned, expansion.excluded, workspace, where)
 
 
 def _trees(arguments: argparse.Namespace, matrix: Matrix, workspace: Workspace) -> tuple[Tree, Tree]:
@@ -120,12 +135,18 @@ def _trees(arguments: argparse.Namespace, matrix: Matrix, workspace: Workspace) 
 
 
 def narrow(expansion: Expansion, ids: list[str]) -> Expansion:
-    """The cells (and refusals) with these ids; all for none. Raises `UsageError` for one that is not there."""
+    """The cells (and refusals) with these ids; all for none. Raises `UsageError` for one that is not there, or that
+    the file leaves out."""
     if not ids:
         return expansion
     known = {cell.id: cell for cell in expansion.cells}
     refused = {refusal.cell.id: refusal for refusal in expansion.refusals}
+    excluded = {refusal.cell.id: refusal.reason for refusal in expansion.excluded}
     for id in ids:
+        if id in excluded:
+            raise UsageError(
+                f"the matrix leaves out {id!r}: {excluded[id]}", hint="it is an [[exclude]] of the file"
+            )
         if id not in known and id not in refused:
             near = difflib.get_close_matches(id, [*known, *refused], n=1)
             hint = f"did you mean {near[0]!r}?" if near else "`--dry-run` lists the cells"
@@ -135,29 +156,53 @@ def narrow(expansion: Expansion, ids: list[str]) -> Expansion:
     )
 
 
+def _require_limits(arguments: argparse.Namespace) -> None:
+    """Raise `UsageError` for what is given beside `--resume` and has no say there."""
+    plain = vars(build_parser().parse_args(["matrix", "--resume"]))
+    given = [name for name, default in plain.items() if getattr(arguments, name) != default]
+    for name in given:
+        if name not in ("resume", "work", *_ADDED):
+            raise UsageError(
+                f"--resume does not go with {'FILE' if name == 'config' else '--' + name.replace('_', '-')}: "
+                "the run is what its own command line says",
+                hint=f"leave it out, or start a new run; with --resume go --work, --{', --'.join(_ADDED)}",
+            )
+
+
 def _resume(arguments: argparse.Namespace, workspace: Workspace) -> int:
     """Go on with a run: its own command line decides what it is, this one only adds limits."""
-    with Store.open(workspace.database) as store:
-        if arguments.resume:
-            run_id = store.resolve(arguments.resume)
-        else:
-            found = [run.id for run in store.runs() if run.status is not RunStatus.FINISHED]
-            if not found:
-                raise UsageError("no run was interrupted", hint="`dfbuild runs` lists them")
-            run_id = found[0]
+    with Store.open(workspace.database) as store, contextlib.ExitStack() as running:
+        run_id = store.resolve(arguments.resume) if arguments.resume else _left(store, workspace)
+        running.enter_context(workspace.running(run_id))
         record = store.run(run_id)
         file = Path(record.config_file)
         if not file.is_file() or file.read_text(encoding="utf-8") != record.config_text:
             raise UsageError(
                 f"{file} is not what it was when run {run_id} began", hint="start a new run, or restore the file"
             )
-        stored = build_parser().parse_args(record.command[1:])
-        stored.config, stored.argv = str(file), record.command[1:]
-        for name in ("guests", "boots", "memory", "json", "against"):
-            setattr(stored, name, getattr(arguments, name) or getattr(stored, name))
+        # The options name the tree from anywhere; the words as they were typed do from one directory.
+        stored = build_parser().parse_args(["matrix", str(file), *record.options])
+        typed = build_parser().parse_args(record.command[1:])
+        for name in _CHOICE:
+            setattr(stored, name, getattr(typed, name))
+        for name in _ADDED:
+            setattr(stored, name, getattr(arguments, name) or getattr(typed, name))
         chosen = choose(stored, workspace)
+        baseline(store, stored.against or chosen.matrix.baseline)
         xenhost.require(chosen.xen_host, chosen.plan.cells, Deadline.after(_PROBE_SECONDS))
         return _go(chosen, stored, store, run_id, store.reopen(run_id))
+
+
+def _left(store: Store, workspace: Workspace) -> str:
+    """The newest run that was interrupted; raises `UsageError`."""
+    found = [run.id for run in store.runs() if run.status is not RunStatus.FINISHED]
+    for run_id in found:
+        with contextlib.suppress(UsageError), workspace.running(run_id):
+            return run_id
+    raise UsageError(
+        "no run was interrupted" + (f"; {', '.join(found[:3])} is being run" if found else ""),
+        hint="`dfbuild runs` lists them",
+    )
 
 
 def _go(chosen: Chosen, arguments: argparse.Namespace, store: Store, run_id: str, cells: frozenset[str]) -> int:
@@ -192,9 +237,7 @@ def _go(chosen: Chosen, arguments: argparse.Namespace, store: Store, run_id: str
         ) from error
     finally:
         store.finish(run_id, status)
-    against = arguments.against or matrix.baseline
-    if against == "last":
-        against = store.latest(matrix.name, before=run_id, status=RunStatus.FINISHED)
+    against = baseline(store, arguments.against or matrix.baseline, matrix.name, before=run_id)
     return present(chosen.workspace, store, run_id, against, as_json=arguments.json)
 
 
@@ -247,9 +290,11 @@ def _dry_run(chosen: Chosen, as_json: bool) -> int:
         {"id": cell.id, "suites": list(cell.suites), "command": _command(chosen, cell, store, accel)}
         for cell in planned.cells
     ]
-    refusals = [{"id": refusal.cell.id, "reason": refusal.reason} for refusal in planned.refusals]
+    refusals, excluded = _reasons(planned.refusals), _reasons(chosen.excluded)
     if as_json:
-        report: dict[str, Any] = {"release": release.name, "steps": steps, "cells": cells, "refused": refusals}
+        report: dict[str, Any] = {
+            "release": release.name, "steps": steps, "cells": cells, "refused": refusals, "excluded": excluded,
+        }  # fmt: skip
         json.dump(report, sys.stdout, indent=2)
         print()
         return 0
@@ -264,7 +309,16 @@ def _dry_run(chosen: Chosen, as_json: bool) -> int:
         print(f"\n{len(refusals)} refused:")
         for refusal in refusals:
             print(f"  {refusal['id']}: {refusal['reason']}")
+    if excluded:
+        # They may be most of the product: what tells is why.
+        print(f"\n{len(excluded)} left out by {chosen.matrix.file} (--json lists them):")
+        for reason, count in Counter(refusal["reason"] for refusal in excluded).items():
+            print(f"  {count}: {reason}")
     return 0
+
+
+def _reasons(refusals: Iterable[Refusal]) -> list[dict[str, str]]:
+    return [{"id": refusal.cell.id, "reason": refusal.reason} for refusal in refusals]
 
 
 def _command(chosen: Chosen, cell: Cell, store: ArtefactStore, accel: Accel) -> list[str]:

@@ -31,6 +31,13 @@ def _workspace(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", metavar="DIR", help="work directory (default: $DFBUILD_WORK, or the user's data)")
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
+    return number
+
+
 def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -99,9 +106,9 @@ def _matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--resume", nargs="?", const="", metavar="RUN", help="go on with a run that was interrupted (the last one)"
     )
     matrix.add_argument("--against", metavar="RUN", help="compare with another run ('last': the last finished one)")
-    matrix.add_argument("--guests", type=int, metavar="N", help="guests at a time")
-    matrix.add_argument("--boots", type=int, metavar="N", help="guests booting at a time")
-    matrix.add_argument("--memory", type=int, metavar="MIB", help="memory for all guests together")
+    matrix.add_argument("--guests", type=_positive, metavar="N", help="guests at a time")
+    matrix.add_argument("--boots", type=_positive, metavar="N", help="guests booting at a time")
+    matrix.add_argument("--memory", type=_positive, metavar="MIB", help="memory for all guests together")
     _trees(matrix)
     _xen_host(matrix)
     _workspace(matrix)
@@ -142,7 +149,12 @@ def _guest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     console = _command(actions, "console", "dfbuild.cli.guest:console", "show a guest's console")
     for named in (down, execute, console):
         named.add_argument("name", metavar="NAME")
-    execute.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
+    execute.add_argument(
+        "words",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND",
+        help="all that follows NAME, options too; exits as it does",
+    )
     execute.add_argument("--via", choices=["serial", "ssh"], default="ssh")
     console.add_argument("--follow", action="store_true", help="go on until the guest ends")
     for every in (up, listing, down, execute, console):

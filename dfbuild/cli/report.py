@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tomllib
 from pathlib import Path
 
+from dfbuild.cli.parser import build as build_parser
 from dfbuild.report import html, junit, terminal, write_all
 from dfbuild.report import json as report_json
 from dfbuild.results.compare import Comparison, compare
-from dfbuild.results.records import RunRecord
+from dfbuild.results.records import RunRecord, RunStatus
 from dfbuild.results.store import Store
 from dfbuild.results.verdict import exit_status
 from dfbuild.workspace import Workspace, atomic_write
@@ -22,12 +24,13 @@ def run(arguments: argparse.Namespace) -> int:
     with Store.open(workspace.database) as store:
         run_id = store.resolve(arguments.run_id or "latest")
         record = store.run(run_id)
-        comparison = _compare(store, record, arguments.against)
+        against = baseline(store, arguments.against or _asked(record), record.name, before=run_id)
+        comparison = _compare(store, record, against)
         if arguments.junit:
             atomic_write(Path(arguments.junit), junit.render(record, workspace))
         if arguments.html:
             atomic_write(Path(arguments.html), html.render(record, comparison, workspace))
-        return present(workspace, store, run_id, arguments.against, as_json=arguments.json)
+        return present(workspace, store, run_id, against, as_json=arguments.json)
 
 
 def present(workspace: Workspace, store: Store, run_id: str, against: str | None, *, as_json: bool) -> int:
@@ -43,10 +46,28 @@ def present(workspace: Workspace, store: Store, run_id: str, against: str | None
     return exit_status(record)
 
 
+def _asked(record: RunRecord) -> str | None:
+    """What the run itself was to be compared with, by its command line or its file."""
+    asked: str | None = build_parser().parse_args(record.command[1:]).against
+    return asked or tomllib.loads(record.config_text).get("baseline")
+
+
+def baseline(store: Store, against: str | None, name: str = "", *, before: str | None = None) -> str | None:
+    """The run that `against` means: an id, or `last`, the last finished one of the matrix `name` before a run.
+
+    Raises `UsageError` for a run that is not there; None if there is nothing to compare with.
+    """
+    if not against:
+        return None
+    if against == "last":
+        return store.latest(name, before=before, status=RunStatus.FINISHED)
+    return store.resolve(against)
+
+
 def _compare(store: Store, record: RunRecord, against: str | None) -> Comparison | None:
     if against is None:
         return None
-    return compare(record.snapshot, store.snapshot(store.resolve(against)))
+    return compare(record.snapshot, store.snapshot(against))
 
 
 def runs(arguments: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dfbuild.deadline import Deadline
+from dfbuild.errors import UsageError
 from dfbuild.releases import Release
 from dfbuild.source import Tree, open_tree, patched
 from dfbuild.workspace import Workspace
@@ -28,6 +29,16 @@ def trees(
     if not arguments.patch:
         return plain, plain
     return patched(plain, [Path(name) for name in arguments.patch], workspace, deadline), plain
+
+
+def require_use(arguments: argparse.Namespace, release: Release) -> None:
+    """Raise `UsageError` if a tree is named and `release` is made of none."""
+    given = [name for name in ("src", "rev", "release", "patch", "keep_world") if getattr(arguments, name)]
+    if given and release.source is None:
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(
+            f"{words}: {release.title} is not made of a source tree", hint="name a matrix file of another release"
+        )
 
 
 def options(arguments: argparse.Namespace) -> Iterator[str]:

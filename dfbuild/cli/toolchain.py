@@ -9,18 +9,16 @@ import time
 
 from dfbuild import releases
 from dfbuild.build.dragonfly import toolchain
-from dfbuild.build.store import ArtefactStore, build_all
+from dfbuild.build.store import BUILD_SECONDS, ArtefactStore, build_all
 from dfbuild.cli import source
 from dfbuild.deadline import Deadline
 from dfbuild.workspace import Workspace
-
-_SECONDS = 3600.0
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the toolchain unless it is made already; its prefix goes to standard output."""
     workspace = Workspace.locate(arguments.work)
-    deadline = Deadline.after(_SECONDS, what=f"toolchain {arguments.name}")
+    deadline = Deadline.after(BUILD_SECONDS, what=f"toolchain {arguments.name}")
     tree = source.tree(arguments, workspace, deadline)
     started = time.monotonic()
     recipe = toolchain.recipe(releases.load(tree.release), tree, arguments.name)

@@ -36,7 +36,7 @@ class AxesTable(Strict):
     kernel: Names | None = None
     """Kernel configurations, by the names of the release's data."""
     shape: Names | None = None
-    """Virtual hardware: one of [shapes], or up, smp2, smp4, ht2, nx-off."""
+    """Virtual hardware: one of [shapes], or a common one: up, smp2, smp4, ht2, nx-off, uefi …"""
     suites: Names | None = None
     """The suites that every cell runs, in this order; an empty list only boots. Left out: all of the release."""
 

@@ -52,7 +52,7 @@ def expand(matrix: Matrix) -> Expansion:
 def select(expansion: Expansion, filter_text: str) -> Expansion:
     """The part of `expansion` that a filter expression selects; all of it for an empty one.
 
-    Raises `UsageError` for a bad expression, and for one that selects no cell, refused or not.
+    Raises `UsageError` for a bad expression, and for one that selects no cell, refused, excluded or not.
     """
     if not filter_text.strip():
         return expansion
@@ -62,7 +62,7 @@ def select(expansion: Expansion, filter_text: str) -> Expansion:
         refusals=tuple(r for r in expansion.refusals if matches(r.cell.attributes())),
         excluded=tuple(r for r in expansion.excluded if matches(r.cell.attributes())),
     )
-    if not (selected.cells or selected.refusals):
+    if not (selected.cells or selected.refusals or selected.excluded):
         # A value that no cell has is the likely reason, and can be pointed at.
         filter.compile(filter_text, _values(expansion))
         raise UsageError(f"no cell is selected by: {filter_text}", hint="`dfbuild matrix --dry-run` lists them")

@@ -221,9 +221,9 @@ class ShapeFields(Strict):
     machine: Device | None = None
     """Machine type under the hypervisor's name."""
     disk: Device | None = None
-    """Disk model: virtio-blk, or xen-blk."""
+    """Disk model: virtio-blk, ahci, ide, mptsas1068 …; docs/matrix.md has all of them."""
     nic: Device | None = None
-    """Network card model: virtio-net, or xen-net."""
+    """Network card model: virtio-net, e1000, vmxnet3 …; docs/matrix.md has all of them."""
     console: Literal["serial", "virtio", "xen"] | None = None
     """`serial` (16550 UART), `virtio` (for guests that print a great deal) or `xen` (Xen's own)."""
     spare_serials: Annotated[int, Field(ge=0, le=3)] | None = None

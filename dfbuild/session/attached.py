@@ -158,6 +158,13 @@ class AttachedConsole:
                 raise ConsoleClosed("the guest's console has ended")
             return self.size
 
+    def follow(self, offset: int, deadline: Deadline) -> bool:
+        """Wait until there is something beyond `offset`, whatever crashed before it; False at the console's end."""
+        link = self._link
+        with link.changed:
+            deadline.wait(link.changed, lambda: self.closed or self.size > offset, what="output on the console")
+            return self.size > offset
+
     def send(self, data: bytes, deadline: Deadline) -> None:
         if self.closed:
             raise ConsoleClosed("the guest's console has ended")

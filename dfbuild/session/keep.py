@@ -78,11 +78,7 @@ def up(
 
     Raises `UsageError` if the name is taken or no name, and all that `session.boot` raises.
     """
-    directory = _directory(workspace, name)
-    if _held(directory):
-        raise UsageError(
-            f"guest {name!r} is up already", hint=f"`dfbuild guest down {name}`, or choose another name"
-        )
+    directory = require_free(workspace, name)
     directory.mkdir(parents=True, exist_ok=True)
     order = Order(workspace.root, name, release, cell, media, deadline.remaining())
     with (directory / HOLDER_LOG).open("wb") as log:
@@ -103,6 +99,16 @@ def up(
         _dismiss(holder)
         raise
     return find(workspace, name)
+
+
+def require_free(workspace: Workspace, name: str) -> Path:
+    """The directory of a guest to be called `name`; raises `UsageError` if the name is taken or no name."""
+    directory = _directory(workspace, name)
+    if _held(directory):
+        raise UsageError(
+            f"guest {name!r} is up already", hint=f"`dfbuild guest down {name}`, or choose another name"
+        )
+    return directory
 
 
 def find(workspace: Workspace, name: str) -> Manifest:

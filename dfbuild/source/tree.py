@@ -65,6 +65,8 @@ def open_tree(
     path = Path(chosen).expanduser().absolute()
     if not path.is_dir():
         raise UsageError(f"{path} is no directory", hint=_HINT)
+    if release and (wanted is None or release != wanted.name):
+        load(release)  # Is there such a one?
     if rev:
         path = _export(path, rev, workspace, deadline)
         mark_used(path)
@@ -98,6 +100,8 @@ def matching(path: Path, releases: Mapping[str, Release]) -> str:
             text = (path / release.source.file).read_text(encoding="latin-1")
         except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError as error:
+            raise UsageError(f"{error.filename} cannot be read: {error.strerror}", hint=_HINT) from error
         if re.search(release.source.pattern, text, re.MULTILINE):
             return name
     known = ", ".join(sorted(releases)) or "none"
@@ -109,7 +113,10 @@ def matching(path: Path, releases: Mapping[str, Release]) -> str:
 
 def _export(repository: Path, rev: str, workspace: Workspace, deadline: Deadline) -> Path:
     """The files of `rev` below the work directory, by the hash of its tree."""
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_DIR": str(_git_directory(repository))}
+    directory = _git_directory(repository)
+    if not directory.exists():
+        raise UsageError(f"{repository} is no git repository, and --rev names a revision of one", hint=_HINT)
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_DIR": str(directory)}
     tree = _git(["rev-parse", "--verify", "--end-of-options", f"{rev}^{{tree}}"], environment, deadline)
     if tree.status != 0:
         raise UsageError(f"{repository} has no revision {rev!r}", hint="git -C DIR branch --all; git -C DIR tag")

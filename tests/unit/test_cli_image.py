@@ -88,7 +88,13 @@ def test_a_base_image_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no base image is called 'x'") as caught:
         bases.find(workspace, "x")
     assert "dfbuild image import" in caught.value.hint
+    (workspace.bases / "bad.json").parent.mkdir(parents=True)
+    (workspace.bases / "bad.json").write_text("garbage")
+    with pytest.raises(UsageError, match="no base image's file") as damaged:
+        bases.find(workspace, "bad")
+    assert damaged.value.file == workspace.bases / "bad.json"
     bases.save(workspace, Base("y", "master", "0" * 64, "gone", True))
+    assert [base.name for base in bases.known(workspace)] == ["y"]
     with pytest.raises(UsageError, match="no base image is called 'x'") as caught:
         bases.find(workspace, "x")
     assert caught.value.hint == "there are: y"

@@ -7,11 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from results_samples import fill
 
 from dfbuild.cli import main
 from dfbuild.cli.parser import build
+from dfbuild.workspace import Workspace
 
 HEAVY = {
     "pydantic",
@@ -84,6 +87,45 @@ def test_a_full_disk_is_told_with_what_can_go(
         assert main(["schema", "matrix"]) == status
         told = capsys.readouterr().err
         assert told.startswith(f"dfbuild: {os.strerror(number)}\n  hint: ") and "`dfbuild clean`" in told
+
+
+def test_a_file_that_the_host_refuses_is_told_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = Workspace(tmp_path)
+    run = fill(workspace)
+    assert main(["report", run, "--work", str(tmp_path), "--html", str(tmp_path)]) == 3
+    assert capsys.readouterr().err == f"dfbuild: {tmp_path}: {os.strerror(errno.EISDIR)}\n"
+
+
+@pytest.mark.parametrize(
+    "words", [["matrix", "x.toml"], ["clean"], ["runs"], ["guest", "list"], ["image", "list"], ["doctor"]]
+)
+def test_a_work_directory_that_is_a_file_is_a_usage_error(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert main([*words, "--work", str(file)]) == 2
+    assert capsys.readouterr().err.startswith(
+        f"dfbuild: {file} cannot be the work directory: it is a file\n  hint: "
+    )
+
+
+def test_an_empty_variable_names_no_work_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DFBUILD_WORK", raising=False)
+    usual = Workspace.locate()
+    monkeypatch.setenv("DFBUILD_WORK", "")
+    assert Workspace.locate() == Workspace.locate("") == usual
+
+
+@pytest.mark.parametrize("word", ["--guests", "--boots", "--memory"])
+@pytest.mark.parametrize("number", ["0", "-3", "x"])
+def test_limits_are_one_or_more(word: str, number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["matrix", "x.toml", word, number])
+    assert exit.value.code == 2
+    assert f"argument {word}: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])

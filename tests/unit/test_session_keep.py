@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from fakes import FakeGuest
 
+from dfbuild.cli import main
 from dfbuild.deadline import Cancel, Deadline
-from dfbuild.errors import BootFailed, InfraError, UsageError
+from dfbuild.errors import BootFailed, GuestCrashed, InfraError, UsageError
 from dfbuild.guest.protocol import State
 from dfbuild.model import Cell, Media, Shape, Variant
 from dfbuild.releases import load
@@ -67,6 +68,26 @@ def test_a_held_guest_is_found(holder: Holder) -> None:
     with attach(keep.find(holder.workspace, "one")) as session:
         assert session.console.read(0) == UP
     assert [line.said.split()[0] for line in holder.said[:-1]] == ["kernel", "login"]
+
+
+def test_its_console_is_followed_through_a_crash_to_its_end(
+    holder: Holder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["guest", "console", "one", "--follow", "--work", str(holder.workspace.root)]
+    status: list[int] = []
+    reader = threading.Thread(target=lambda: status.append(main(words)))
+    reader.start()
+    with attach(keep.find(holder.workspace, "one")) as session:
+        holder.guest.print(b"\r\n[    9.000000] Kernel panic - not syncing: test\r\n")
+        with pytest.raises(GuestCrashed):
+            while True:
+                session.console.wait(session.console.size, Deadline.after(20))
+    holder.guest.print(b"db> \r\n")
+    holder.guest.end()
+    reader.join(20)
+    assert status == [0]
+    said = capsys.readouterr().out
+    assert said.startswith("[    0.000000] Linux version") and said.index("not syncing: test") < said.index("db>")
 
 
 def test_nothing_is_cleaned_away_below_it(holder: Holder) -> None:

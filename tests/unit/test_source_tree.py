@@ -66,6 +66,9 @@ def test_what_is_no_source_tree_is_refused_with_the_cure(
         with pytest.raises(UsageError) as caught:
             open_tree(source, workspace, deadline)
         assert "--src" in caught.value.hint
+    plain = str(tree(tmp_path / "plain"))
+    with pytest.raises(UsageError, match="unknown release 'bogus'"):
+        open_tree(plain, workspace, deadline, release="bogus")
 
 
 def test_a_tree_can_be_named_by_environment_and_its_release_by_hand(
@@ -167,7 +170,7 @@ def test_revisions_come_out_of_repositories(
 def test_a_directory_that_is_no_repository_has_no_revisions(
     tmp_path: Path, workspace: Workspace, deadline: Deadline
 ) -> None:
-    with pytest.raises(UsageError, match="has no revision"):
+    with pytest.raises(UsageError, match="is no git repository, and --rev"):
         open_tree(str(tree(tmp_path / "tree")), workspace, deadline, rev="main")
 
 

@@ -1,0 +1,204 @@
+"""What `dfbuild matrix` and `dfbuild report` make of their words before anything is built or booted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from results_samples import info
+
+from dfbuild.cli import main, matrix
+from dfbuild.cli.parser import build
+from dfbuild.cli.report import baseline
+from dfbuild.errors import UsageError
+from dfbuild.results.records import RunStatus
+from dfbuild.results.store import Store
+from dfbuild.workspace import Workspace
+
+CONFIG = Path(__file__).parents[2] / "configs" / "reference.toml"
+ONE = "reference/gcc-12+ssp/smp @ up"
+EXCLUDING = """\
+release = "reference"
+[axes]
+toolchain = ["gcc-12"]
+stack_protector = ["on"]
+kernel = ["smp"]
+shape = ["up", "smp2"]
+[[exclude]]
+when = "shape=smp2"
+reason = "two are not wanted"
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "work")
+
+
+def parsed(workspace: Workspace, *words: str | Path) -> argparse.Namespace:
+    argv = ["matrix", *map(str, words), "--work", str(workspace.root)]
+    arguments = build().parse_args(argv)
+    arguments.argv = argv
+    return arguments
+
+
+def stored(
+    workspace: Workspace, *, command: tuple[str, ...], options: tuple[str, ...] = (), name: str = "r"
+) -> str:
+    """A run of configs/reference.toml that was interrupted."""
+    words = ("dfbuild", "matrix", str(CONFIG), *command)
+    begun = replace(
+        info(name=name), config_file=str(CONFIG), config_text=CONFIG.read_text(), command=words, options=options
+    )
+    with Store.open(workspace.database) as store:
+        run = store.begin(begun)
+        store.finish(run, RunStatus.INTERRUPTED)
+    return run
+
+
+@pytest.fixture
+def gone_on_with(monkeypatch: pytest.MonkeyPatch) -> list[tuple[argparse.Namespace, matrix.Chosen, str]]:
+    """What would be run: nothing is."""
+    found: list[tuple[argparse.Namespace, matrix.Chosen, str]] = []
+
+    def go(chosen: matrix.Chosen, arguments: argparse.Namespace, store: Store, run: str, cells: Any) -> int:
+        found.append((arguments, chosen, run))
+        return 0
+
+    monkeypatch.setattr(matrix, "_go", go)
+    return found
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--dry-run",),
+        ("--filter", "shape=up"),
+        ("--check", "security/*"),
+        ("--src", "x"),
+        ("--base", "b"),
+        (CONFIG,),
+    ],
+)
+def test_what_has_no_say_in_a_run_that_goes_on_is_refused(workspace: Workspace, words: tuple[str, ...]) -> None:
+    run = stored(workspace, command=())
+    named = "FILE" if words == (CONFIG,) else str(words[0])
+    with pytest.raises(UsageError, match=f"--resume does not go with {named}"):
+        matrix.run(parsed(workspace, "--resume", run, *words))
+
+
+def test_a_run_goes_on_from_any_directory_with_what_it_was_told_and_what_is_added(
+    workspace: Workspace, gone_on_with: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DFBUILD_XEN_HOST", "ssh://elsewhere")
+    run = stored(
+        workspace,
+        command=(
+            "--cell",
+            ONE,
+            "--check",
+            "security/*",
+            "--guests",
+            "3",
+            "--xen-host",
+            "nested",
+            "--via",
+            "serial",
+        ),
+        options=("--xen-host", "nested", "--via", "serial"),
+    )
+    monkeypatch.chdir(tmp_path)
+    assert matrix.run(parsed(workspace, "--resume", run, "--boots", "2", "--json")) == 0
+    ((arguments, chosen, resumed),) = gone_on_with
+    assert resumed == run
+    assert [cell.id for cell in chosen.plan.cells] == [ONE]
+    assert (arguments.check, arguments.via, arguments.xen_host) == ("security/*", "serial", "nested")
+    assert (arguments.guests, arguments.boots, arguments.json) == (3, 2, True)
+
+
+def test_a_run_that_somebody_runs_is_not_run_twice(workspace: Workspace, gone_on_with: list[Any]) -> None:
+    older = stored(workspace, command=("--cell", ONE), name="a")
+    newer = stored(workspace, command=("--cell", ONE), name="b")
+    with workspace.running(newer):
+        with pytest.raises(UsageError, match="is being run by another dfbuild"):
+            matrix.run(parsed(workspace, "--resume", newer))
+        matrix.run(parsed(workspace, "--resume"))
+        assert [run for _, _, run in gone_on_with] == [older]
+        with (
+            workspace.running(older),
+            pytest.raises(UsageError, match=f"no run was interrupted; {newer}, {older} "),
+        ):
+            matrix.run(parsed(workspace, "--resume"))
+    matrix.run(parsed(workspace, "--resume"))
+    assert [run for _, _, run in gone_on_with] == [older, newer]
+
+
+def test_a_run_to_compare_with_that_is_not_there_is_told_before_anything_runs(
+    workspace: Workspace, gone_on_with: list[Any]
+) -> None:
+    with pytest.raises(UsageError, match="no run"):
+        matrix.run(parsed(workspace, CONFIG, "--cell", ONE, "--against", "nosuch"))
+    assert not gone_on_with
+    with Store.open(workspace.database) as store:
+        assert store.runs() == ()
+
+
+def test_the_last_run_before_this_one_is_what_it_is_compared_with(workspace: Workspace) -> None:
+    with Store.open(workspace.database) as store:
+        first, other, second = (store.begin(info(name=name, day=day)) for day, name in enumerate(("a", "b", "a")))
+        for run in (first, other):
+            store.finish(run)
+        assert baseline(store, "last", "a", before=second) == first
+        assert baseline(store, "last", "a", before=first) is None
+        assert baseline(store, other, "a", before=second) == other
+        assert baseline(store, None, "a", before=second) is None
+
+
+def test_a_report_compares_as_its_run_was_asked_to(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Store.open(workspace.database) as store:
+        first = store.begin(info())
+        words = replace(info(day=1), command=("dfbuild", "matrix", "reference.toml", "--against", "last"))
+        by_words = store.begin(words)
+        by_file = store.begin(replace(info(day=2), config_text=f'baseline = "{first}"\n'))
+        for run in (first, by_words, by_file):
+            store.finish(run)
+
+    def compared(run: str, *words: str) -> str | None:
+        main(["report", run, "--work", str(workspace.root), "--json", *words])
+        comparison = json.loads(capsys.readouterr().out)["comparison"]
+        return comparison["against"] if comparison else None
+
+    assert [compared(run) for run in (first, by_words, by_file)] == [None, first, first]
+    assert compared(by_file, "--against", "last") == by_words
+
+
+def test_a_cell_that_the_file_leaves_out_is_told_with_the_reason(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "excluding.toml"
+    file.write_text(EXCLUDING)
+    out = "reference/gcc-12+ssp/smp @ smp2"
+    with pytest.raises(UsageError, match=r"leaves out .*two are not wanted"):
+        matrix.run(parsed(workspace, file, "--cell", out))
+    with pytest.raises(UsageError, match=f"1 left out by .*\n  {out.replace('+', '.')}: two are not wanted"):
+        matrix.run(parsed(workspace, file, "--filter", "shape=smp2"))
+    assert matrix.run(parsed(workspace, file, "--dry-run")) == 0
+    assert "1: two are not wanted" in capsys.readouterr().out
+
+
+def test_a_cell_that_the_release_refuses_is_told_with_the_reason(workspace: Workspace) -> None:
+    refused = CONFIG.with_name("refused.toml")
+    with pytest.raises(UsageError, match=r"no cell to run: 1 refused.*\n  reference/gcc34.*: ."):
+        matrix.run(parsed(workspace, refused, "--cell", "reference/gcc34+ssp/smp @ up"))
+
+
+@pytest.mark.parametrize("word", [("--src", "/x"), ("--rev", "x"), ("--release", "1.2"), ("--patch", "x")])
+def test_a_tree_for_what_is_made_of_none_is_refused(workspace: Workspace, word: tuple[str, str]) -> None:
+    with pytest.raises(UsageError, match=f"{word[0]}: .* is not made of a source tree"):
+        matrix.run(parsed(workspace, CONFIG, *word, "--dry-run"))
