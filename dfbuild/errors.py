@@ -54,6 +54,10 @@ class MissingTool(InfraError):
     """A program that this feature needs is not installed."""
 
 
+class HostFull(InfraError):
+    """The host could not do what the guest asked of a disk, and the guest stands still for that."""
+
+
 class Cancelled(DfbuildError):
     """The user interrupted the run."""
 
@@ -87,6 +91,12 @@ class BootFailed(GuestError):
     """The guest ended before it reached its last boot stage."""
 
     verdict = Verdict.BOOT_FAIL
+
+
+class GuestEnded(GuestError):
+    """The guest ended by itself after it was up, without a word: a triple fault, say."""
+
+    verdict = Verdict.PANIC
 
 
 class GuestHung(GuestError):

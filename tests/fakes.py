@@ -7,6 +7,7 @@ import shutil
 import socket
 import threading
 import weakref
+from pathlib import Path
 
 from dfbuild.deadline import Deadline
 from dfbuild.errors import InfraError
@@ -71,6 +72,9 @@ class FakeGuest:
 
     def command(self) -> list[str]:
         return ["fake-hypervisor", self.spec.name]
+
+    def logs(self) -> tuple[Path, ...]:
+        return ()
 
     def start(self, deadline: Deadline) -> socket.socket:
         self._require(State.NEW)

@@ -20,7 +20,7 @@ from dfbuild.console.protocol import ConsoleClosed
 from dfbuild.console.stages import BootTracker
 from dfbuild.console.transcript import Recorder, excerpt, read
 from dfbuild.deadline import Deadline
-from dfbuild.errors import GuestCrashed, InfraError
+from dfbuild.errors import DeadlineExceeded, GuestCrashed, InfraError
 from dfbuild.model import CrashReport
 
 _CHUNK = 1 << 17
@@ -32,6 +32,10 @@ _QUIET = 0.2
 """Seconds without a byte after which a crash is taken to have said everything."""
 _AT_MOST = 0.6
 """Seconds after the first sign of a crash at which it is made known in any case. The verdict's limit is 1 s."""
+
+
+_LAST_WORD = 1.0
+"""Seconds that a line which does not end is waited for."""
 
 
 class ConsoleReader:
@@ -162,12 +166,18 @@ class ConsoleReader:
 
     def settled(self, deadline: Deadline) -> CrashReport | None:
         """The crash, if any, once everything that was printed up to now has been judged: within a second."""
+        what = "the crash monitor's last word"
         with self.changed:
-            deadline.wait(
-                self.changed,
-                lambda: self._closed or not (self.suspicious or self._monitor.unsettled),
-                what="the crash monitor's last word",
-            )
+            try:
+                deadline.sooner(_LAST_WORD).wait(
+                    self.changed, lambda: self._closed or not (self.suspicious or self._monitor.unsettled), what
+                )
+            except DeadlineExceeded:
+                deadline.check(what)
+                # Who never stops printing is judged by what there is.
+                now = time.monotonic()
+                self._suspect(self._monitor.settle(), now)
+                self._publish(now, force=True)
             return self._crash
 
     def rearm(self) -> None:

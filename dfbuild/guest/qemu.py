@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfbuild import process
 from dfbuild.deadline import Deadline
-from dfbuild.errors import Cancelled, DeadlineExceeded, InfraError, MissingTool
+from dfbuild.errors import Cancelled, DeadlineExceeded, HostFull, InfraError, MissingTool
 from dfbuild.guest.accel import Accel, for_shape
 from dfbuild.guest.argv import Paths, firmware, qemu_argv
 from dfbuild.guest.backtrace import backtrace, cpus
@@ -253,6 +253,10 @@ class QemuGuest:
     def diagnose(self, deadline: Deadline) -> str:
         qmp = self._monitor()
         status = qmp.execute("query-status", deadline)
+        if status["status"] == "io-error":
+            where = self.spec.kept or self.spec.directory
+            hint = f"what it writes goes to {where}: is there no room left?"
+            raise HostFull(f"guest {self.spec.name} stands still: the host could not write for it", hint=hint)
         threads = {cpu["cpu-index"]: cpu["thread-id"] for cpu in qmp.execute("query-cpus-fast", deadline)}
         registers = qmp.human("info registers -a", deadline)
 

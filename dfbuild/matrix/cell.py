@@ -10,10 +10,11 @@ from pathlib import Path
 
 from dfbuild.build.recipe import Artefact
 from dfbuild.deadline import Deadline
-from dfbuild.errors import Cancelled, DeadlineExceeded, GuestCrashed, GuestError, InfraError
+from dfbuild.errors import Cancelled, DeadlineExceeded, GuestCrashed, GuestEnded, GuestError, InfraError
 from dfbuild.guest import create
 from dfbuild.guest.protocol import Guest, GuestSpec, State
 from dfbuild.matrix import xen
+from dfbuild.matrix.defect import defect
 from dfbuild.matrix.events import CellBegan, CellEnded, CellStage, CheckBegan, CheckEnded
 from dfbuild.matrix.job import Job
 from dfbuild.model import Cell, CheckResult, CrashReport, Outcome, StageReached, Verdict
@@ -21,16 +22,18 @@ from dfbuild.releases.schema import SshShell
 from dfbuild.results.directory import cell_directory
 from dfbuild.results.records import Attempt
 from dfbuild.results.verdict import cell_title, cell_verdict
-from dfbuild.session import HeldSession, boot, failure, hung
+from dfbuild.session import HeldSession, boot, boot_seconds, failure, hung, patience
 from dfbuild.shell import unspoken
 from dfbuild.suites.run import CheckEvent, EndEvent, Event, ResultEvent, run_suites
 from dfbuild.workspace import runtime_directory
 
-# Outer deadlines are longer than the sum of the inner ones, so that the inner ones fire first and the logs survive.
-_CELL_SECONDS = 3600.0
-_BOOT_SECONDS = 900.0
+_START_SECONDS = 900.0
+"""Until a guest is powered on, which on a Xen host made for it comes after that one's own boot."""
 _SUITES_SECONDS = 1800.0
 _SETTLE_SECONDS = 10.0
+_MARGIN_SECONDS = 300.0
+
+_DEFECT = "defect.txt"
 
 TRIES = 2
 """How often a cell is tried as long as only the infrastructure fails."""
@@ -48,6 +51,8 @@ class _Ending:
     checks: list[CheckResult] = field(default_factory=list)
     hung: str = ""
     """What the suites saw of a guest that hangs."""
+    late: bool = False
+    """Whether there was no time for all of the suites."""
 
 
 def run_cell(job: Job, cell: Cell, image: Artefact, steps: tuple[str, ...], booted: Callable[[], None]) -> Verdict:
@@ -83,7 +88,11 @@ def _attempt(job: Job, cell: Cell, image: Artefact, attempt: Attempt, booted: Ca
     runtime = runtime_directory("g")
     directory = cell_directory(job.workspace, job.run, cell.id, attempt.number)
     guest: Guest | None = None
-    deadline = Deadline.after(_CELL_SECONDS, what=cell.id, cancel=job.cancel)
+    # Outer deadlines are longer than all inner ones together: the inner ones fire first, and the logs survive.
+    boot_limit = _START_SECONDS + boot_seconds(cell.shape, job.release)
+    suites_limit = _SUITES_SECONDS * patience(cell.shape, job.release)
+    seconds = boot_limit + suites_limit + _MARGIN_SECONDS
+    deadline = Deadline.after(seconds, what=cell.id, cancel=job.cancel)
     try:
         media = xen.media(job.target, job.release, cell, image, job.workspace, job.xen_host)
         guest = create(GuestSpec(attempt.cell, cell.shape, media, runtime), job.accel)
@@ -94,21 +103,28 @@ def _attempt(job: Job, cell: Cell, image: Artefact, attempt: Attempt, booted: Ca
             job.listener(CellStage(cell.id, reached.stage, reached.seconds))
 
         # Leaving the session ends the guest, interrupted or not.
-        with boot(guest, job.release, cell, directory, deadline.sooner(_BOOT_SECONDS), stage) as session:
+        with boot(guest, job.release, cell, directory, deadline.sooner(boot_limit), stage) as session:
             booted()
             ending.accel = guest.accel
             via, note = way(job.via, job.release.shell.ssh, answers=session.manifest.ssh is not None)
-            _suites(job, cell, attempt, session, via, deadline, ending)
-            ending.crash = session.final_crash(deadline.sooner(_SETTLE_SECONDS))
-            if guest.state is State.ENDED and (failed := failure(guest.wait(deadline), "while the suites ran")):
-                raise failed
+            limit = deadline.sooner(suites_limit, what=f"the suites of {cell.id}")
+            try:
+                _suites(job, cell, attempt, session, via, limit, ending)
+            except (InfraError, DeadlineExceeded):
+                # A kernel that panics can break them; then that is what there is to say.
+                ending.crash = session.final_crash(deadline.sooner(_SETTLE_SECONDS))
+                if ending.crash is None:
+                    raise
+            else:
+                ending.crash = session.final_crash(deadline.sooner(_SETTLE_SECONDS))
+            _require_up(guest, ending.crash, deadline)
             if ending.hung and ending.crash is None:
                 raise hung(ending.hung, session.diagnose, directory, deadline)
         if ending.crash is not None:
             ending.verdict, ending.title = ending.crash.verdict, ending.crash.title
         else:
-            ending.verdict = cell_verdict(cell.suites, ending.checks, check=job.check)
-            ending.title = cell_title(cell.suites, ending.checks, check=job.check) or note
+            ending.verdict = cell_verdict(cell.suites, ending.checks, check=job.check, late=ending.late)
+            ending.title = cell_title(cell.suites, ending.checks, check=job.check, late=ending.late) or note
     except GuestCrashed as error:
         ending.verdict, ending.title, ending.crash = error.verdict, error.message, error.report
     except GuestError as error:
@@ -117,11 +133,25 @@ def _attempt(job: Job, cell: Cell, image: Artefact, attempt: Attempt, booted: Ca
         raise
     except (InfraError, DeadlineExceeded, OSError) as error:
         ending.verdict, ending.title = Verdict.INFRA, str(error).splitlines()[0]
+    except Exception as error:  # noqa: BLE001 - one cell's misfortune is not the others'
+        ending.verdict, ending.title = Verdict.INFRA, defect(error, directory / _DEFECT)
     finally:
         booted()
         _keep_logs(guest, directory)
         shutil.rmtree(runtime, ignore_errors=True)
     return ending
+
+
+def _require_up(guest: Guest, crash: CrashReport | None, deadline: Deadline) -> None:
+    """Raise what the end of a guest that should be up says: of the hypervisor, or of a guest that did not crash."""
+    if guest.state is not State.ENDED:
+        return
+    how = guest.wait(deadline)
+    if failed := failure(how, "while the suites ran"):
+        raise failed
+    if crash is None:
+        cause = f" ({how.cause})" if how.cause else ""
+        raise GuestEnded(f"the guest ended{cause} while the suites ran")
 
 
 def way(asked: str, data: SshShell | None, *, answers: bool) -> tuple[str, str]:
@@ -156,6 +186,8 @@ def _suites(
                 job.results.record_check(attempt, result)
                 ending.checks.append(result)
                 job.listener(CheckEnded(cell.id, result))
+            case EndEvent(late=True):
+                ending.late = True
             case EndEvent(gone, True):
                 last = next((c.check for c in reversed(ending.checks) if c.outcome is Outcome.FAIL), "the suites")
                 ending.hung = f"the guest hangs in {last}: {gone}"
@@ -167,7 +199,7 @@ def _suites(
         session.manifest_path,
         cell.suites,
         via,
-        deadline.sooner(_SUITES_SECONDS, what=f"the suites of {cell.id}"),
+        deadline,
         event,
         directory / "suites.log",
         check=job.check or None,

@@ -7,10 +7,12 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 from dfbuild.build.recipe import Artefact, Recipe
+from dfbuild.build.store import BUILD_SECONDS
 from dfbuild.deadline import Deadline
-from dfbuild.errors import BuildFailed, DeadlineExceeded, InfraError
+from dfbuild.errors import BuildFailed, Cancelled, DeadlineExceeded, InfraError
 from dfbuild.guest.xen.argv import host_memory
 from dfbuild.matrix.cell import run_cell
+from dfbuild.matrix.defect import defect
 from dfbuild.matrix.events import CellBegan, CellEnded, RunBegan, StepBegan, StepEnded, StepSaid
 from dfbuild.matrix.job import Job
 from dfbuild.matrix.plan import Plan
@@ -62,7 +64,8 @@ class PlanRun:
         if artefact is not None:
             return self._ended(recipe, replace(record, cached=True, facts=artefact.facts), artefact)
         job.listener(StepBegan(name))
-        deadline = Deadline.after(recipe.minutes * 60, what=name, cancel=job.cancel)
+        # The recipe's own minutes are the store's to count: what takes longer than they say has failed.
+        deadline = Deadline.after(BUILD_SECONDS, what=name, cancel=job.cancel)
         needs = [self._done[need.id] for need in recipe.needs]
         try:
             artefact = job.artefacts.make(recipe, needs, deadline, lambda line: job.listener(StepSaid(name, line)))
@@ -72,6 +75,11 @@ class PlanRun:
             record = replace(record, verdict=Verdict.BUILD_FAIL, title=error.message, tail=error.tail, log=log)
         except (InfraError, DeadlineExceeded) as error:
             record = replace(record, verdict=Verdict.INFRA, title=str(error))
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001 - one step's misfortune is not that of those which do not need it
+            place = job.artefacts.logs(recipe) / "step.log"
+            record = replace(record, verdict=Verdict.INFRA, title=defect(error, place), log=str(place))
         return self._ended(recipe, replace(record, seconds=time.monotonic() - start), artefact)
 
     def _ended(self, recipe: Recipe, record: StepRecord, artefact: Artefact | None) -> bool:

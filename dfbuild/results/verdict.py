@@ -11,18 +11,24 @@ REGRESSIONS = frozenset({Verdict.BUILD_FAIL, Verdict.BOOT_FAIL, Verdict.PANIC, V
 """Verdicts that say: what was built or booted is at fault."""
 
 
-def cell_verdict(suites: Iterable[str], checks: Sequence[CheckResult], *, check: str = "") -> Verdict:
+LATE = "the time for the suites was over before all checks had run"
+
+
+def cell_verdict(
+    suites: Iterable[str], checks: Sequence[CheckResult], *, check: str = "", late: bool = False
+) -> Verdict:
     """The verdict of a cell whose guest came through its `suites`, by what they reported.
 
     A failed check is TEST_FAIL. Otherwise every suite must have reported at least one check (with the pattern
-    `check` that narrows them: one check in all), or the cell is INFRA: a suite that said nothing proves nothing.
+    `check` that narrows them: one check in all), and it must not have been too `late` for any, or the cell is
+    INFRA: what said nothing proves nothing.
     """
     if any(result.outcome is Outcome.FAIL for result in checks):
         return Verdict.TEST_FAIL
-    return Verdict.INFRA if _silent(suites, checks, check) else Verdict.PASS
+    return Verdict.INFRA if late or _silent(suites, checks, check) else Verdict.PASS
 
 
-def cell_title(suites: Iterable[str], checks: Sequence[CheckResult], *, check: str = "") -> str:
+def cell_title(suites: Iterable[str], checks: Sequence[CheckResult], *, check: str = "", late: bool = False) -> str:
     """One line that says why `cell_verdict` is what it is; empty for PASS."""
     failed = [result.check for result in checks if result.outcome is Outcome.FAIL]
     more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
@@ -30,6 +36,7 @@ def cell_title(suites: Iterable[str], checks: Sequence[CheckResult], *, check: s
     return "; ".join(
         ([f"{', '.join(failed[:3])}{more}"] if failed else [])
         + ([f"no check ended of {', '.join(silent)}"] if silent else [])
+        + ([LATE] if late else [])
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,15 @@ from dfbuild.releases import Release
 from dfbuild.session.diagnosis import diagnose, explained, failure, hung
 from dfbuild.session.held import CONSOLE_LOG, HeldSession, end
 from dfbuild.session.protocol import Manifest
+
+_REAP_SECONDS = 2.0
+
+
+def boot_seconds(shape: Shape, release: Release) -> float:
+    """What a boot may take by the limits of its stages, emulated: an outer deadline has to be longer."""
+    console = release.console
+    seconds = sum(stage.deadline for stage in console.stages) + console.silence
+    return seconds * patience(shape, release) * console.slower("tcg")
 
 
 def boot(
@@ -51,7 +61,7 @@ def boot(
     power_on = time.monotonic()
     console = None
     try:
-        factor = _patience(cell.shape, release) * release.console.slower(guest.accel)
+        factor = patience(cell.shape, release) * release.console.slower(guest.accel)
         tracker = BootTracker(stages, silence=release.console.silence, power_on=power_on, factor=factor)
         console = ConsoleReader(stream, directory / CONSOLE_LOG, monitor, power_on=power_on, tracker=tracker)
         console.start()
@@ -113,6 +123,9 @@ def _wait(console: ConsoleReader, tracker: BootTracker, told: int, deadline: Dea
 
 def _ended(guest: Guest, console: ConsoleReader, tracker: BootTracker) -> DfbuildError:
     """The console's end before the last stage: the guest's own doing, or the hypervisor's failure."""
+    # A hypervisor that died is gone in a moment: ended by us, it would look like a guest that did.
+    with contextlib.suppress(DfbuildError):
+        guest.wait(Deadline.after(_REAP_SECONDS, what="the guest's end"))
     how = end(guest, console)
     failed = failure(how, f"before boot stage {tracker.awaited!r}") if how is not None else None
     if failed is not None:
@@ -134,7 +147,9 @@ def _has_ssh(spec: GuestSpec, release: Release) -> bool:
     return spec.ssh_port is not None and release.shell.ssh is not None and bool(spec.media.login.host_key)
 
 
-def _patience(shape: Shape, release: Release) -> float:
+def patience(shape: Shape, release: Release) -> float:
+    """How many times longer a guest of `shape` takes on this host than its release's times are written for, its
+    accelerator apart."""
     return _overcommit(shape) * (release.console.xen_factor if shape.on_xen else 1.0)
 
 
@@ -157,6 +172,6 @@ def _manifest(guest: Guest, cell: Cell, release: Release, console: ConsoleReader
         wire=guest.wire_ends() if spec.wire else None,
         accel=guest.accel,
         overcommit=_overcommit(spec.shape),
-        patience=_patience(spec.shape, release),
+        patience=patience(spec.shape, release),
         command=tuple(guest.command()),
     )

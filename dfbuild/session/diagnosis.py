@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dfbuild.deadline import Deadline
-from dfbuild.errors import DeadlineExceeded, GuestHung, InfraError
+from dfbuild.errors import DeadlineExceeded, GuestHung, HostFull, InfraError
 from dfbuild.guest.protocol import Exit, Guest
 from dfbuild.model import CrashReport
 from dfbuild.session.symbols import annotate
@@ -50,9 +50,11 @@ def _named(text: str, guest: Guest) -> str:
 
 def hung(why: str, diagnose: Callable[[Deadline], str], directory: Path, deadline: Deadline) -> GuestHung:
     """The error for a guest that hangs, with the functions that its CPUs are in. All of what `diagnose` says goes
-    into its hint and into `diagnosis.txt`."""
+    into its hint and into `diagnosis.txt`. Raises `HostFull` where the guest stands still because of that."""
     try:
         diagnosis = diagnose(deadline.sooner(_SECONDS, what="the diagnosis of a hung guest"))
+    except HostFull:
+        raise
     except (InfraError, DeadlineExceeded) as error:
         diagnosis = f"no diagnosis: {error.message}"
     file = directory / DIAGNOSIS

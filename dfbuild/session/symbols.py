@@ -5,12 +5,14 @@ from __future__ import annotations
 import bisect
 import functools
 import re
+import threading
 from typing import Any
 
 from dfbuild.errors import InfraError
 from dfbuild.model import Symbols
 from dfbuild.session import lines
 
+_turn = threading.Lock()
 _ADDRESS = re.compile(r"(?<![\w=])(at |rip: |:)?(?:0x)?([0-9a-f]{16}|[0-9a-f]{8})\b")
 """An address, with what shows that a CPU is there; the others were left to come back to."""
 
@@ -21,7 +23,17 @@ def annotate(text: str, symbols: Symbols) -> str:
 
     Raises `InfraError` if the file cannot be read.
     """
-    table = _load(symbols)
+    from elftools.common.exceptions import DWARFError, ELFError
+
+    # One at a time: they share the file, and the place in it where it is read.
+    with _turn:
+        try:
+            return _annotated(text, _load(symbols))
+        except (ELFError, DWARFError, OSError) as error:
+            raise InfraError(f"cannot read the symbols of {symbols.file}: {error}") from error
+
+
+def _annotated(text: str, table: _Table) -> str:
 
     def told(found: re.Match[str]) -> str:
         # What comes back to an address was called before it, by what may be another line.
@@ -62,11 +74,7 @@ class _Table:
 
 @functools.lru_cache(maxsize=1)
 def _load(symbols: Symbols) -> _Table:
-    from elftools.common.exceptions import DWARFError, ELFError
     from elftools.elf.elffile import ELFFile
 
-    try:
-        # Stays open for the table's life: lines are looked up in it.
-        return _Table(ELFFile(symbols.file.open("rb")), symbols.source)
-    except (ELFError, DWARFError, OSError) as error:
-        raise InfraError(f"cannot read the symbols of {symbols.file}: {error}") from error
+    # Stays open for the table's life: lines are looked up in it.
+    return _Table(ELFFile(symbols.file.open("rb")), symbols.source)

@@ -14,7 +14,7 @@ import pytest
 
 from dfbuild.console.protocol import Console, ConsoleClosed
 from dfbuild.deadline import Deadline
-from dfbuild.errors import DeadlineExceeded, DfbuildError, GuestCrashed
+from dfbuild.errors import DeadlineExceeded, DfbuildError, GuestCrashed, GuestError
 from dfbuild.model import CheckResult, Expectation, Outcome, Sample
 from dfbuild.releases import Release
 from dfbuild.session.protocol import Session
@@ -31,6 +31,7 @@ _ANSWER = 20.0
 """Seconds that a guest which gave a check no answer has to answer anything at all. A shell on the console takes a
 fraction of one to open, or a few on a busy host."""
 
+_LATE = "the time for the suites is over"
 _MARK = 10.0
 _DETAIL = 1 << 16
 
@@ -94,7 +95,7 @@ class Attached:
         self.session, self.release, self.shells, self.via = session, release, shells, via
         self.deadline = deadline
         self.gone = ""
-        self.hung = False
+        self.hung = self.late = False
         self._report = report
         self.unused: tuple[str, ...] = ()
 
@@ -159,7 +160,7 @@ class Attached:
         if self.gone:
             record.not_run = f"the guest is gone: {self.gone}"
         elif self.deadline.expired:
-            record.not_run = "the time for the suites is over"
+            self._too_late(record)
         elif record.expected is Expectation.NA:
             record.not_run = record.reason
         if record.not_run or record.expected is Expectation.NA:
@@ -178,7 +179,14 @@ class Attached:
             error = call.excinfo and call.excinfo.value
             self.gone = self._why_gone(wait=isinstance(error, DfbuildError))
             if not self.gone and isinstance(error, ShellLost | DeadlineExceeded) and not self._answers():
-                self.gone, self.hung = "it no longer answers", True
+                self.gone = self._why_gone(wait=True)
+                if not self.gone and self.deadline.expired:
+                    # It had no time to answer in.
+                    self._too_late(record)
+                    report.outcome, report.longrepr = "skipped", (str(item.path), 0, record.not_run)
+                    return report
+                if not self.gone:
+                    self.gone, self.hung = "it no longer answers", True
             if self.gone:
                 record.phases.append(Phase(call.when, Ending.ERROR, self.gone))
                 report.outcome, report.longrepr = "failed", self.gone
@@ -199,7 +207,7 @@ class Attached:
             # All results are in: what happens to the guest from now on is for its holder to say.
             with contextlib.suppress(DfbuildError):
                 self.shells.finish(self.via, self.deadline.sooner(_MARK, what="the last mark"))
-        self._report(EndEvent(self.gone, self.hung))
+        self._report(EndEvent(self.gone, self.hung, self.late))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for glob in self.unused:
@@ -235,13 +243,16 @@ class Attached:
         """A deadline in `seconds`, later where the guest is slow by its shape (`Manifest.patience`)."""
         return self.deadline.sooner(seconds * self.session.manifest.patience, what=what)
 
+    def _too_late(self, record: Record) -> None:
+        record.not_run, self.late = _LATE, True
+
     def _answers(self) -> bool:
         """Whether a command still runs on the console: what a check waited for may have been its own fault."""
         deadline = self.within(_ANSWER, what="an answer")
         try:
             self.shells.close()
             return self.shells["serial"].run("true", deadline).status == 0
-        except (ShellLost, DeadlineExceeded):
+        except (ShellLost, DeadlineExceeded, GuestError):
             return False
 
 

@@ -33,11 +33,13 @@ class ResultEvent:
 class EndEvent:
     """The suites came to their end; without it their process died. `gone` says why if the guest did not last.
 
-    `hung` is true if it did not say so itself: it has just stopped to answer.
+    `hung` is true if it did not say so itself: it has just stopped to answer. `late` is true if there was not the
+    time for all checks.
     """
 
     gone: str = ""
     hung: bool = False
+    late: bool = False
 
 
 Event = CheckEvent | ResultEvent | EndEvent
@@ -57,8 +59,8 @@ def encode(event: Event) -> bytes:
             data: dict[str, object] = {"event": "start", "check": check}
         case ResultEvent(result):
             data = {"event": "result", "result": _results().dump_python(result, mode="python")}
-        case EndEvent(gone, hung):
-            data = {"event": "end", "gone": gone, "hung": hung}
+        case EndEvent(gone, hung, late):
+            data = {"event": "end", "gone": gone, "hung": hung, "late": late}
     return json.dumps(data, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
@@ -72,7 +74,7 @@ def decode(line: bytes) -> Event:
             case "result":
                 return ResultEvent(_results().validate_python(data["result"]))
             case "end":
-                return EndEvent(str(data["gone"]), data["hung"] is True)
+                return EndEvent(str(data["gone"]), data["hung"] is True, data["late"] is True)
     except (ValueError, TypeError, KeyError) as error:
         raise InfraError(f"the suites said what is no event: {line[:200]!r}") from error
     raise InfraError(f"the suites said what is no event: {line[:200]!r}")

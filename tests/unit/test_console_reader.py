@@ -103,6 +103,28 @@ def test_settled_waits_for_the_monitors_last_word(line: Line) -> None:
     assert crash is not None and crash.title == "panic: Fatal exception"
 
 
+@pytest.mark.parametrize("crashed", [False, True])
+def test_a_line_that_never_ends_is_judged_as_it_stands(line: Line, crashed: bool) -> None:
+    stop = threading.Event()
+
+    def print_on() -> None:
+        line.guest.sendall(PANIC.rstrip() if crashed else b"dots: ")
+        while not stop.wait(0.02):
+            line.guest.sendall(b".")
+
+    printer = threading.Thread(target=print_on)
+    printer.start()
+    try:
+        line.reader.wait(20, soon())
+        start = time.monotonic()
+        found = line.reader.settled(soon())
+        assert time.monotonic() - start < 3
+    finally:
+        stop.set()
+        printer.join()
+    assert (found is not None) is crashed
+
+
 def test_rearmed_it_watches_again(line: Line) -> None:
     line.guest.sendall(PANIC)
     with pytest.raises(GuestCrashed):

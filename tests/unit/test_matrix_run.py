@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,30 @@ def test_our_own_failure_is_not_blamed_on_the_build(tmp_path: Path, guests: list
     record, _ = go(Workspace(tmp_path), Target({"kernel": InfraError("no space left")}), [cell("gcc-12", "up")])
     assert record.cells[0].verdict is Verdict.INFRA
     assert guests == []
+
+
+def test_a_build_that_takes_too_long_is_the_builds_failure(tmp_path: Path, guests: list[str]) -> None:
+    target = Target()
+
+    def make(kitchen: Kitchen) -> Mapping[str, Any]:
+        threading.Event().wait(kitchen.deadline.remaining())
+        kitchen.deadline.check()
+        raise AssertionError
+
+    target._kernel = Recipe(StepKind.KERNEL, "kernel", {}, make, minutes=0.002)
+    record, _ = go(Workspace(tmp_path), target, [cell("gcc-12", "up")])
+    assert record.cells[0].verdict is Verdict.BUILD_FAIL
+    assert "took longer than 0.002 minutes" in record.cells[0].title
+
+
+def test_a_defect_costs_what_needs_it_and_nothing_else(tmp_path: Path, guests: list[str]) -> None:
+    target = Target({"clang-14": ZeroDivisionError("what")})
+    record, _ = go(Workspace(tmp_path), target, [cell("gcc-12", "up"), cell("clang-14", "up")])
+    verdicts = {c.id: c.verdict for c in record.cells}
+    assert verdicts == {cell("gcc-12", "up").id: Verdict.PASS, cell("clang-14", "up").id: Verdict.INFRA}
+    (step,) = [step for step in record.steps if step.name == "clang-14"]
+    assert "a defect of dfbuild: ZeroDivisionError: what" in step.title
+    assert "Traceback" in Path(step.log).read_text()
 
 
 def test_the_target_can_refuse(tmp_path: Path, guests: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -15,11 +16,11 @@ import pytest
 from fakes import FakeGuest
 
 from dfbuild.deadline import Cancel, Deadline
-from dfbuild.errors import BootFailed, Cancelled, DeadlineExceeded, GuestCrashed, GuestHung, InfraError
+from dfbuild.errors import BootFailed, Cancelled, DeadlineExceeded, GuestCrashed, GuestHung, HostFull, InfraError
 from dfbuild.guest.protocol import State
 from dfbuild.model import Cell, Shape, StageReached, Symbols, Variant, Verdict
 from dfbuild.releases import Release, load
-from dfbuild.session import boot
+from dfbuild.session import boot, boot_seconds
 from dfbuild.session.messages import parse_manifest
 
 KERNEL = b"[    0.000000] Linux version 6.1\r\n"
@@ -220,6 +221,37 @@ def test_the_hypervisors_failure_is_not_the_guests(guest: FakeGuest, tmp_path: P
     with pytest.raises(InfraError, match="status 1") as caught:
         boot(guest, quick(), CELL, tmp_path, soon())
     assert "could not open disk" in caught.value.hint
+
+
+def test_a_hypervisor_that_dies_a_moment_after_its_console_is_not_the_guest(
+    guest: FakeGuest, tmp_path: Path
+) -> None:
+    guest.script = KERNEL
+
+    def die() -> None:
+        guest.wire.shutdown(socket.SHUT_RDWR)
+        threading.Timer(0.3, guest.end, (-9, "")).start()
+
+    threading.Timer(0.1, die).start()
+    with pytest.raises(InfraError, match="status -9"):
+        boot(guest, quick(), CELL, tmp_path, soon())
+
+
+def test_a_guest_that_stands_still_for_want_of_room_does_not_hang(guest: FakeGuest, tmp_path: Path) -> None:
+    def diagnose(deadline: Deadline) -> str:
+        raise HostFull("no room")
+
+    guest.script = KERNEL
+    guest.diagnose = diagnose  # type: ignore[method-assign]
+    with pytest.raises(HostFull):
+        boot(guest, quick(login=0.1), CELL, tmp_path, soon())
+    assert guest.state is State.ENDED
+
+
+def test_the_outer_limit_is_longer_than_those_of_the_stages() -> None:
+    shape = Shape("big", sockets=4 * HOST_CPUS)
+    release = quick(kernel=10, login=20, silence=5, factor=3)
+    assert boot_seconds(shape, release) == 35 * 3 * 16
 
 
 def test_a_full_disk(guest: FakeGuest, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import struct
 import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,19 @@ def test_values_and_strangers_are_left(kernel: tuple[Symbols, dict[str, int], st
     symbols, functions, _ = kernel
     text = f"RIP={functions['spin']:016x} 0xffffffffffffffff 00000000 dead {functions['spin']:x}"
     assert annotate(text, symbols) == text
+
+
+def test_many_may_ask_at_a_time(kernel: tuple[Symbols, dict[str, int], str]) -> None:
+    symbols, functions, _ = kernel
+    text = "".join(f"at {address:016x}\n" for address in functions.values())
+    alone = annotate(text, symbols)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(lambda _: annotate(text, symbols), range(64))) == {alone}
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from dfbuild.console.protocol import ConsoleClosed
-from dfbuild.deadline import Deadline
+from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import GuestCrashed
 from dfbuild.model import Cell, CheckResult, CrashReport, Expectation, Outcome, Sample, Shape, Variant, Verdict
 from dfbuild.releases import load
@@ -53,6 +54,8 @@ class PlayedShell:
     console: PlayedConsole
     via: str = "ssh"
     commands: list[str] = field(default_factory=list)
+    then: str = ""
+    over: Callable[[], None] = lambda: None
 
     def run(self, command: str, deadline: Deadline, *, stdin: bytes = b"") -> Answer:
         self.commands.append(command)
@@ -66,6 +69,19 @@ class PlayedShell:
             raise ShellLost("no answer")
         if command == "hiccup":
             raise ShellLost("no answer")
+        if command == "deaf, and out of time":
+            self.over()
+            command = "deaf"
+        if command in ("deaf", "die when asked"):
+            self.then = command
+        match self.then:
+            case "deaf":
+                raise ShellLost("no answer")
+            case "die when asked" if command == "true":
+                self.console.crash = PANIC
+                raise GuestCrashed(PANIC)
+            case "die when asked":
+                raise ShellLost("no answer")
         return Answer(command, 0, command.encode())
 
     def put(self, source: Path, target: str, deadline: Deadline) -> None: ...
@@ -90,6 +106,7 @@ class Play:
         self.expect: list[Expect] = []
         self.commands = {"mark": "mark {mark}"}
         self.deadline = Deadline.after(60)
+        self.over: Callable[[], None] = lambda: None
 
     def __call__(self, *arguments: str | Path, **files: str) -> Played:
         suite = self.pytester.mkdir("toy")
@@ -97,7 +114,7 @@ class Play:
             (suite / f"{name}.py").write_text("import pytest\n" + text)
         events: list[Event] = []
         console = PlayedConsole()
-        shell = PlayedShell(console)
+        shell = PlayedShell(console, over=self.over)
         release = load("reference").model_copy(update={"expect": tuple(self.expect), "commands": self.commands})
         session: Any = SimpleNamespace(
             console=console,
@@ -268,7 +285,7 @@ def test_nothing_is_said_to_a_guest_that_nobody_uses(play: Play) -> None:
     assert play(test_toy="def test_idle(): pass\n").shell.commands == []
 
 
-@pytest.mark.parametrize("how", ["panic", "vanish"])
+@pytest.mark.parametrize("how", ["panic", "vanish", "die when asked"])
 def test_a_guest_that_dies_fails_its_check_and_ends_the_rest(play: Play, how: str) -> None:
     play.expect = [Expect(check="toy/dies", outcome=Expectation.KNOWN)]
     played = play(
@@ -314,11 +331,33 @@ def test_goes_on(shell, deadline): assert shell.run("echo", deadline).text == "e
     assert played.results["toy/goes-on"].outcome is Outcome.PASS
 
 
+def test_a_guest_that_stops_to_answer_hangs(play: Play) -> None:
+    played = play(test_toy='def test_a(shell, deadline): shell.run("deaf", deadline)\n')
+    assert played.results["toy/a"].outcome is Outcome.FAIL
+    assert played.events[-1] == EndEvent("it no longer answers", hung=True)
+
+
 def test_time_that_is_over(play: Play) -> None:
     play.deadline = Deadline.after(0)
     played = play(test_toy="def test_a(): pass\n")
     assert played.results["toy/a"].outcome is Outcome.SKIP
     assert "time" in played.results["toy/a"].reason
+    assert played.events[-1] == EndEvent(late=True)
+
+
+def test_a_guest_that_gets_no_time_to_answer_is_not_called_hung(play: Play) -> None:
+    cancel = Cancel()
+    play.deadline = Deadline.after(60, cancel=cancel)
+    play.over = cancel.set
+    played = play(
+        test_toy="""
+def test_a(shell, deadline): shell.run("deaf, and out of time", deadline)
+def test_b(): assert False
+"""
+    )
+    assert {result.outcome for result in played.results.values()} == {Outcome.SKIP}
+    assert played.events[-1] == EndEvent(late=True)
+    assert played.status == 0
 
 
 def test_choosing_checks(play: Play) -> None:
