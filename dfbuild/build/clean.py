@@ -7,6 +7,7 @@ images, and the caches that bound themselves. A directory's time stamp says when
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -83,13 +84,13 @@ def removable(workspace: Workspace) -> Iterator[Item]:
         kind, key = path.parent.name, path.name
         log = logs.pop((kind, key), None)
         if not (kind == StepKind.IMAGE and key in kept):
-            yield _item(kind, _named(path), path, *((log,) if log is not None else ()))
+            yield from _item(kind, _named(path), path, *((log,) if log is not None else ()))
     for (kind, _), log in logs.items():
-        yield _item("log", f"{kind} {log.name}", log)
+        yield from _item("log", f"{kind} {log.name}", log)
     for path in _directories(workspace.objects):
-        yield _item("objects", path.name, path)
+        yield from _item("objects", path.name, path)
     for path in _directories(workspace.sources):
-        yield _item("sources", path.name, path)
+        yield from _item("sources", path.name, path)
 
 
 def _directories(parent: Path, depth: int = 1) -> list[Path]:
@@ -108,15 +109,21 @@ def _named(artefact: Path) -> str:
         return artefact.name
 
 
-def _item(kind: str, name: str, *places: Path) -> Item:
-    return Item(kind, name, places, sum(_size(place) for place in places), places[0].stat().st_mtime)
+def _item(kind: str, name: str, *places: Path) -> Iterator[Item]:
+    """It, unless it has gone meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        used = places[0].stat().st_mtime
+        yield Item(kind, name, places, sum(_size(place) for place in places), used)
 
 
 def _size(top: Path) -> int:
     total = 0
     for directory, _, files in os.walk(top):
         for name in (".", *files):
-            status = os.lstat(f"{directory}/{name}")
+            try:
+                status = os.lstat(f"{directory}/{name}")
+            except FileNotFoundError:  # builds go on beside a dry run
+                continue
             links = 1 if name == "." else status.st_nlink
             total += status.st_blocks * 512 // links
     return total

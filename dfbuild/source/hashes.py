@@ -62,6 +62,10 @@ class Hashes:
                 self._seen[part] = found
         return found
 
+    def afresh(self) -> Hashes:
+        """The same, for whom nothing has been looked at yet."""
+        return Hashes(self._root, self._memory)
+
     def still(self) -> Hashes:
         """The same, for whom every part may be looked at once."""
         return Hashes(self._root, self._memory, still=True)

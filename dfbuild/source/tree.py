@@ -34,6 +34,17 @@ class Tree:
         """The same tree for one command's time: each part of it is looked at once."""
         return Tree(self.path, self.release, self.hashes.still())
 
+    def require_still(self, parts: Iterable[str], was: str) -> None:
+        """Raise `InfraError` unless `parts` are what they were when `hash_of` them was `was`."""
+        try:
+            now = Tree(self.path, self.release, self.hashes.afresh()).hash_of(parts)
+        except UsageError as error:
+            now = error.message
+        if now != was:
+            raise InfraError(
+                f"{self.path} was changed while it was built from", hint="what was made of it is gone: run it again"
+            )
+
     def hash_of(self, parts: Iterable[str]) -> str:
         """SHA-256 over the files and directories `parts`, by name; raises `UsageError` for one that is missing."""
         total = hashlib.sha256()

@@ -181,7 +181,9 @@ def test_commands_that_build_say_that_they_are_at_work(
     assert seen == [UsageError.exit_status]
 
 
-@pytest.mark.parametrize("words", [["--unused", "-1"], ["--below", "-0.5"], ["--unused", "nan"]])
+@pytest.mark.parametrize(
+    "words", [["--unused", "-1"], ["--below", "-0.5"], ["--unused", "nan"], ["--below", "inf"]]
+)
 def test_less_than_nothing_is_refused(
     workspace: Workspace, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dfbuild import releases
+from dfbuild.build.dragonfly import within
+from dfbuild.build.recipe import Kitchen, Recipe
+from dfbuild.build.store import ArtefactStore
 from dfbuild.deadline import Deadline
-from dfbuild.errors import UsageError
+from dfbuild.errors import InfraError, UsageError
+from dfbuild.model import StepKind
 from dfbuild.source import Tree, detect, open_tree, patched
 from dfbuild.source.hashes import Hashes
 from dfbuild.workspace import Workspace
@@ -119,6 +125,32 @@ def test_hashes_are_remembered_and_a_spoilt_memory_is_not_believed(tmp_path: Pat
     for text in ("", "[]", "{", '{"bin/one": 7}', '{"bin/one": []}', '{"bin/one": [1, 2, 3, 4, "x"]}'):
         memory.write_text(text)
         assert Hashes(root, memory).of("bin") == whole
+
+
+@pytest.mark.parametrize("change", ["write", "remove", "nothing"])
+def test_what_is_built_from_a_tree_that_changes_meanwhile_is_not_kept(
+    tmp_path: Path, workspace: Workspace, deadline: Deadline, change: str
+) -> None:
+    root = tree(tmp_path / "tree")
+    still = open_tree(str(root), workspace, deadline).still()
+
+    def make(kitchen: Kitchen) -> Mapping[str, Any]:
+        made = (root / "bin/one").read_text()
+        match change:
+            case "write":
+                (root / "bin/one").write_text("edited")
+            case "remove":
+                (root / "bin/one").unlink()
+        return {"made": made}
+
+    recipe = Recipe(StepKind.WORLD, "world", {"tree": still.hash_of(["bin"])}, within.steady(still, ["bin"], make))
+    store = ArtefactStore(workspace)
+    if change == "nothing":
+        assert store.make(recipe, (), deadline, print).facts == {"made": (root / "bin/one").read_text()}
+        return
+    with pytest.raises(InfraError, match="was changed while it was built from"):
+        store.make(recipe, (), deadline, print)
+    assert store.find(recipe) is None
 
 
 def test_a_tree_that_stands_still_is_looked_at_once(

@@ -38,7 +38,7 @@ class Target:
         self._machine = machine
         self._native = native
         self._images: dict[tuple[Variant, str, str, str, bool], Recipe] = {}
-        self._worlds: dict[str, Recipe] = {}
+        self._worlds: dict[tuple[str, str], Recipe] = {}
 
     def image(self, release: Release, cell: Cell, workspace: Workspace) -> Recipe:
         """The recipe of the disk of `cell`. Shapes that start from the same hardware share it, variants kernels and
@@ -95,7 +95,7 @@ class Target:
     def _world(self, release: Release, variant: Variant) -> Recipe:
         compiler = data.of(release).userland(variant.toolchain)
         protection = release.stack_protectors[variant.stack_protector].of_world
-        which = world.label(compiler, protection)
+        which = (compiler, protection.model_dump_json())
         if which not in self._worlds:
             self._worlds[which] = world.recipe(release, self._plain, compiler, protection)
         return self._worlds[which]

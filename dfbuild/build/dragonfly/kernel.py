@@ -84,6 +84,8 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
         "form": _FORM,
     }
 
+    was = tree.hash_of(names)
+
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         with objects.place(kitchen.workspace, objects.key(way), kitchen.directory / "work", kitchen.say) as here:
             changed = objects.sync(here, tree, names, changes, ours)
@@ -93,15 +95,18 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
             again = site.build(configuration, changed)
             facts = site.prove(compiler, variant.toolchain, protector)
             site.install()
+            # In here, where a failure lets the next one begin anew: the copy may hold what is no longer there.
+            tree.require_still(names, was)
         shutil.rmtree(kitchen.directory / "work", ignore_errors=True)
         return {**facts, "name": ident, "incremental": here.old, "jobs": within.jobs(), "again with one job": again}
 
     inputs = {
         **way,
-        "tree": tree.hash_of(names),
+        "tree": was,
         "edits": edits.words(changes),
         **digests(ours),
         "proof": [compiler.comment, protector.model_dump(), list(own.foreign)],
+        "installed": [own.install, own.beside, own.installed],
     }
     return Recipe(StepKind.KERNEL, ident, inputs, make, needs=(kit, tools), minutes=240)
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dfbuild.build.dragonfly import data, disks, image
+from dfbuild.build.dragonfly import data, disks, image, within
 from dfbuild.build.recipe import LIVE, Kitchen, Recipe
 from dfbuild.errors import BuildFailed
 from dfbuild.image import disk, dragonfly, esp, iso, manifest
@@ -42,7 +42,8 @@ def skeleton(release: Release, tree: Tree) -> Recipe:
         return {"files": sum(path.is_file() for path in target.rglob("*"))}
 
     inputs = {"tree": tree.hash_of((own.skeleton,)), "without": list(own.without), "form": 1}
-    return Recipe(StepKind.WORLD, "live skeleton", inputs, make, minutes=5)
+    steady = within.steady(tree, (own.skeleton,), make)
+    return Recipe(StepKind.WORLD, "live skeleton", inputs, steady, minutes=5)
 
 
 def recipe(

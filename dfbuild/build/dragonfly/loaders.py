@@ -65,4 +65,4 @@ def recipe(release: Release, tree: Tree, name: str, world: Recipe, own: data.Loa
 
     inputs = {**parts.inputs(), "own": own.model_dump(exclude={"edits"}), "form": 1}
     needs = (world, worldkit.recipe(release, tree), toolchain.recipe(release, tree, name))
-    return Recipe(StepKind.WORLD, f"{world.name} {what}", inputs, make, needs=needs, minutes=15)
+    return Recipe(StepKind.WORLD, f"{world.name} {what}", inputs, parts.steady(make), needs=needs, minutes=15)

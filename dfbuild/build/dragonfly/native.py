@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dfbuild.build.dragonfly import data, edits, elf, image, kernel, objects, world
+from dfbuild.build.dragonfly import data, edits, elf, image, kernel, objects, within, world
 from dfbuild.build.dragonfly.layout import OBJ, SRC
 from dfbuild.build.recipe import DISK, Artefact, Kitchen, Machine, Recipe, Workbench
 from dfbuild.errors import BuildFailed
@@ -77,7 +77,7 @@ def _sources(
         **kernel.digests(added),
         "form": 2,
     }
-    return Recipe(StepKind.WORLD, title, inputs, make)
+    return Recipe(StepKind.WORLD, title, inputs, within.steady(tree, names, make))
 
 
 def _let_run(path: Path) -> None:
@@ -167,10 +167,10 @@ def _build(kitchen: Kitchen, shell: Workbench, what: str, environment: Mapping[s
         answer = shell.run(look, kitchen.deadline)
         if answer.status != 0:
             raise BuildFailed(f"cannot look at {command} in the guest", component=what, tail=answer.text)
-        compiled, now, status, *stages = answer.text.splitlines()
+        compiled, now, status, *stages = [*answer.text.splitlines(), "", "", ""]
         if status != "running":
             break
-        kitchen.say(": ".join([what, *stages, f"{compiled} files compiled in the guest"]))
+        kitchen.say(": ".join([what, *filter(None, stages), f"{compiled} files compiled in the guest"]))
         if _number(now) - saved >= _SAVE_SECONDS:
             shell.save(kitchen.deadline)
             saved = _number(now)

@@ -134,7 +134,7 @@ def _tools(
         return {"jobs": within.jobs(), "again with one job": again}
 
     inputs = {**parts.inputs(), "directories": list(directories), "flags": list(build.flags)}
-    return Recipe(StepKind.TOOLCHAIN, name, inputs, make, needs=(kit,), minutes=180)
+    return Recipe(StepKind.TOOLCHAIN, name, inputs, parts.steady(make), needs=(kit,), minutes=180)
 
 
 def _prune(directory: Path) -> None:

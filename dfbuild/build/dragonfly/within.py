@@ -14,7 +14,7 @@ from dfbuild.build import step
 from dfbuild.build.dragonfly import edits
 from dfbuild.build.dragonfly.data import Build, Edit
 from dfbuild.build.dragonfly.layout import OBJ, SRC
-from dfbuild.build.recipe import Kitchen
+from dfbuild.build.recipe import Kitchen, Make
 from dfbuild.errors import BuildFailed
 from dfbuild.sandbox import Mount, Sandbox
 from dfbuild.source import Tree
@@ -44,6 +44,10 @@ class Parts:
             "epoch": self.build.epoch,
         }
 
+    def steady(self, make: Make) -> Make:
+        """As `steady`."""
+        return steady(self.tree, self.names, make)
+
     def mounts(self, copies: Path) -> tuple[Mount, ...]:
         """The parts, read-only, in their places below `SRC`; edited files are copied to `copies`."""
         outer = outermost(self.names)
@@ -52,6 +56,19 @@ class Parts:
             *(Mount(SRC / name, self.tree.path / name) for name in outer),
             *edits.overlays(self.edits, self.tree.path, copies),
         )
+
+
+def steady(tree: Tree, names: Sequence[str], make: Make) -> Make:
+    """`make`, for as long as `names` of `tree` are what they are now, when the content key is made: it raises
+    `InfraError` at its end if they are not. A user's tree is built from where it lies."""
+    was = tree.hash_of(names)
+
+    def watched(kitchen: Kitchen) -> Mapping[str, Any]:
+        facts = make(kitchen)
+        tree.require_still(names, was)
+        return facts
+
+    return watched
 
 
 def outermost(names: Iterable[str]) -> list[str]:

@@ -92,7 +92,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
         "proof": [release.toolchains[name].comment, protection.model_dump()],
         "form": 2 if build.platform else 1,  # where links to libraries lead
     }
-    return Recipe(StepKind.WORLD, label(name, protection), inputs, make, needs=needs, minutes=600)
+    return Recipe(StepKind.WORLD, label(name, protection), inputs, parts.steady(make), needs=needs, minutes=600)
 
 
 def environment(cross: Mapping[str, str], build: data.Build) -> dict[str, str]:

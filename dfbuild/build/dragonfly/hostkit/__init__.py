@@ -85,7 +85,7 @@ def recipe(release: Release, tree: Tree) -> Recipe:
         "own": digests(OWN, build.machine),
         "host": apt.installed(PACKAGES[build.machine]),
     }
-    return Recipe(StepKind.TOOLS, "host kit", inputs, make, minutes=10)
+    return Recipe(StepKind.TOOLS, "host kit", inputs, parts.steady(make), minutes=10)
 
 
 def lay(own: Path, machine: str, root: Path) -> None:

@@ -77,7 +77,8 @@ def extended(release: Release, tree: Tree, title: str, kit: data.WorldKit) -> Re
         "flags": [*build.flags, *_FLAGS],
         "own": hostkit.digests(OWN, build.machine),
     }
-    return Recipe(StepKind.TOOLS, title, inputs, make, needs=(hostkit.recipe(release, tree),), minutes=10)
+    needs = (hostkit.recipe(release, tree),)
+    return Recipe(StepKind.TOOLS, title, inputs, parts.steady(make), needs=needs, minutes=10)
 
 
 def _libc(kitchen: Kitchen, sandbox: Sandbox, kit: data.WorldKit, special: Path) -> None:
