@@ -29,9 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except DfbuildError as error:
+        from dfbuild.report.text import safe
+
+        # What a compiler or a guest said is in there.
         if isinstance(error, BuildFailed) and error.tail:
-            print(f"{error.tail}\n(the whole log: {error.log})", file=sys.stderr)
-        print(f"dfbuild: {error}", file=sys.stderr)
+            print(f"{safe(error.tail)}\n(the whole log: {error.log})", file=sys.stderr)
+        print(f"dfbuild: {safe(str(error))}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return 130

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -23,8 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
     if unused is None and arguments.below is None:
         unused = _DAYS
     for option, value in (("--unused", unused), ("--below", arguments.below)):
-        if value is not None and not value >= 0:
-            raise UsageError(f"{option} {value:g} is less than nothing", hint=f"{option} 0 is for all of it")
+        if value is not None and not 0 <= value < math.inf:
+            raise UsageError(f"{option} {value:g} is no amount", hint=f"{option} 0 is for all of it")
     below = None if arguments.below is None else int(arguments.below * _GIB)
     done = clean(Workspace.locate(arguments.work), unused, below, really=not arguments.dry_run)
     if arguments.json:

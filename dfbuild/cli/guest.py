@@ -11,6 +11,7 @@ from dfbuild.build.recipe import LiveTarget, Target
 from dfbuild.build.store import BUILD_SECONDS, ArtefactStore, build_all
 from dfbuild.cli import xenhost
 from dfbuild.cli.matrix import Chosen, choose
+from dfbuild.cli.progress import say
 from dfbuild.console.transcript import printable
 from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
@@ -37,7 +38,7 @@ def up(arguments: argparse.Namespace) -> int:
     keep.require_free(workspace, name)
     xenhost.require(chosen.xen_host, [cell], Deadline.after(_EXAMINE_SECONDS))
     release, media = _media(arguments, chosen, cell, Deadline.after(BUILD_SECONDS, what=cell.id))
-    manifest = keep.up(workspace, name, release, cell, media, Deadline.after(_UP_SECONDS, what=cell.id), _say)
+    manifest = keep.up(workspace, name, release, cell, media, Deadline.after(_UP_SECONDS, what=cell.id), say)
     host, port = manifest.ssh or ("", 0)
     if arguments.json:
         json.dump(
@@ -63,8 +64,8 @@ def _media(arguments: argparse.Namespace, chosen: Chosen, cell: Cell, deadline: 
     if arguments.live:
         lively = live_target(target, release)
         _require_drive(cell)
-        return lively.live_media(release, build_all(lively.live(release, cell.variant), store, deadline, _say))
-    image, *_ = [build_all(recipe, store, deadline, _say) for recipe in chosen.plan.needs(cell)]
+        return lively.live_media(release, build_all(lively.live(release, cell.variant), store, deadline, say))
+    image, *_ = [build_all(recipe, store, deadline, say) for recipe in chosen.plan.needs(cell)]
     return release, xen.media(target, release, cell, image, chosen.workspace, chosen.xen_host)
 
 
@@ -92,10 +93,6 @@ def one(chosen: Chosen) -> Cell:
         )
     some = ", ".join(repr(cell.id) for cell in cells[:3])
     raise UsageError(f"{len(cells)} cells are chosen; it takes one", hint=f"name it with --cell: {some}")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def listing(arguments: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from dfbuild.build.recipe import LIVE
 from dfbuild.build.store import BUILD_SECONDS, ArtefactStore, build_all
 from dfbuild.cli.guest import live_target, one
 from dfbuild.cli.matrix import choose
+from dfbuild.cli.progress import say
 from dfbuild.deadline import Deadline
 from dfbuild.errors import InfraError, UsageError
 from dfbuild.image import disk
@@ -42,7 +43,7 @@ def iso(arguments: argparse.Namespace) -> int:
     target = live_target(chosen.target, release)
     started = time.monotonic()
     recipe = target.live(release, cell.variant)
-    made = build_all(recipe, ArtefactStore(workspace), Deadline.after(BUILD_SECONDS, what=recipe.id), _say)
+    made = build_all(recipe, ArtefactStore(workspace), Deadline.after(BUILD_SECONDS, what=recipe.id), say)
     path = made.path / LIVE
     if arguments.output:
         path = _copy(path, Path(arguments.output))
@@ -69,7 +70,7 @@ def take(arguments: argparse.Namespace) -> int:
         )
     started = time.monotonic()
     recipe = dragonfly.taken_in(release, medium, digest, workspace, follow)
-    made = build_all(recipe, ArtefactStore(workspace), deadline, _say)
+    made = build_all(recipe, ArtefactStore(workspace), deadline, say)
     bases.save(workspace, bases.Base(name, release.name, digest, made.key, bool(made.facts["ssh"])))
     if arguments.json:
         seconds = round(time.monotonic() - started, 3)
@@ -136,7 +137,3 @@ def _copy(source: Path, target: Path) -> Path:
     finally:
         Path(temporary).unlink(missing_ok=True)
     return target
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
             refusals=chosen.plan.refusals,
             versions=_versions(),
         )
-        baseline(store, arguments.against or matrix.baseline)
+        arguments.against = baseline(store, arguments.against or matrix.baseline, matrix.name)
         run_id = store.begin(info)
         with workspace.running(run_id):
             return _go(chosen, arguments, store, run_id, frozenset(cell.id for cell in chosen.plan.cells))
@@ -188,7 +188,8 @@ def _resume(arguments: argparse.Namespace, workspace: Workspace) -> int:
         for name in _ADDED:
             setattr(stored, name, getattr(arguments, name) or getattr(typed, name))
         chosen = choose(stored, workspace)
-        baseline(store, stored.against or chosen.matrix.baseline)
+        against = stored.against or chosen.matrix.baseline
+        stored.against = baseline(store, against, record.name, before=run_id)
         xenhost.require(chosen.xen_host, chosen.plan.cells, Deadline.after(_PROBE_SECONDS))
         return _go(chosen, stored, store, run_id, store.reopen(run_id))
 
@@ -206,7 +207,7 @@ def _left(store: Store, workspace: Workspace) -> str:
 
 
 def _go(chosen: Chosen, arguments: argparse.Namespace, store: Store, run_id: str, cells: frozenset[str]) -> int:
-    """Run `cells`, write the reports, show them."""
+    """Run `cells`, write the reports, show them, beside those of the run `arguments.against`."""
     matrix, cancel = chosen.matrix, Cancel()
     limits = matrix.limits
     limit = host_limits(
@@ -237,8 +238,7 @@ def _go(chosen: Chosen, arguments: argparse.Namespace, store: Store, run_id: str
         ) from error
     finally:
         store.finish(run_id, status)
-    against = baseline(store, arguments.against or matrix.baseline, matrix.name, before=run_id)
-    return present(chosen.workspace, store, run_id, against, as_json=arguments.json)
+    return present(chosen.workspace, store, run_id, arguments.against, as_json=arguments.json)
 
 
 @contextlib.contextmanager

@@ -56,8 +56,13 @@ def line(event: Event) -> str | None:
 
 
 def _printable(text: str) -> str:
-    # Titles can hold what a guest printed: no control character of theirs may reach the terminal.
+    # Titles can hold what a guest or a compiler printed: no control character of theirs may reach the terminal.
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def say(line: str) -> None:
+    """Tell of the progress of one build, as it comes."""
+    print(_printable(line), file=sys.stderr, flush=True)
 
 
 @dataclass
@@ -93,7 +98,8 @@ class Live:
 
     bars: Bars
     total: TaskID
-    running: dict[str, TaskID] = field(default_factory=dict)
+    running: dict[str, list[TaskID]] = field(default_factory=dict)
+    """By what people see of a thing, which several may share."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, event: Event) -> None:
@@ -105,12 +111,14 @@ class Live:
             case RunBegan(run, steps, cells):
                 self.bars.update(self.total, total=steps + cells, description=f"run {run}")
             case StepBegan(name) | CellBegan(name, _):
-                self.running[name] = self.bars.add_task(_printable(name), total=None, state="")
+                task = self.bars.add_task(_printable(name), total=None, state="")
+                self.running.setdefault(name, []).append(task)
             case StepSaid(name, state) | CheckBegan(name, state) | CellStage(name, state, _):
-                self.bars.update(self.running[name], state=_printable(state))
+                for task in self.running.get(name, ())[-1:]:
+                    self.bars.update(task, state=_printable(state))
             case StepEnded(name) | CellEnded(name):
-                task = self.running.pop(name, None)
-                if task is not None:
+                for task in self.running.get(name, ())[-1:]:
+                    self.running[name].remove(task)
                     self.bars.remove_task(task)
                 if not (isinstance(event, CellEnded) and event.retried):
                     self.bars.advance(self.total)

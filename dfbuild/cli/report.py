@@ -52,14 +52,14 @@ def _asked(record: RunRecord) -> str | None:
     return asked or tomllib.loads(record.config_text).get("baseline")
 
 
-def baseline(store: Store, against: str | None, name: str = "", *, before: str | None = None) -> str | None:
-    """The run that `against` means: an id, or `last`, the last finished one of the matrix `name` before a run.
+def baseline(store: Store, against: str | None, name: str, *, before: str | None = None) -> str | None:
+    """The run that `against` means: an id, or `last`, the last finished one of the matrix `name` (`before` a run).
 
     Raises `UsageError` for a run that is not there; None if there is nothing to compare with.
     """
     if not against:
         return None
-    if against == "last":
+    if against in ("last", "latest"):
         return store.latest(name, before=before, status=RunStatus.FINISHED)
     return store.resolve(against)
 

@@ -11,6 +11,7 @@ from dfbuild import releases
 from dfbuild.build.dragonfly import toolchain
 from dfbuild.build.store import BUILD_SECONDS, ArtefactStore, build_all
 from dfbuild.cli import source
+from dfbuild.cli.progress import say
 from dfbuild.deadline import Deadline
 from dfbuild.workspace import Workspace
 
@@ -22,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     tree = source.tree(arguments, workspace, deadline)
     started = time.monotonic()
     recipe = toolchain.recipe(releases.load(tree.release), tree, arguments.name)
-    made = build_all(recipe, ArtefactStore(workspace), deadline, _say)
+    made = build_all(recipe, ArtefactStore(workspace), deadline, say)
     if arguments.json:
         report = {
             "name": made.name,
@@ -37,7 +38,3 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(made.path)
     return 0
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -23,6 +23,7 @@ from dfbuild.workspace import Workspace, atomic_write, runtime_directory
 
 # The probe guest takes 0.15 s even under emulation; a loaded host gets some room.
 _PROBE_SECONDS = 3.0
+_AGAIN_SECONDS = 3600.0
 _KVM = Path("/dev/kvm")
 
 
@@ -61,7 +62,7 @@ def probe(workspace: Workspace, deadline: Deadline) -> Accel:
         return Accel("tcg", f"{_KVM} is not ours to open: add the user to its group")
     cache = workspace.cache / "accel.json"
     key = _host_key()
-    known = _read(cache, key)
+    known = _read(cache, key, time.time())
     if known is not None:
         return known
     works, why = run_probe("kvm", deadline)
@@ -108,12 +109,15 @@ def _host_key() -> str:
     return hashlib.sha256("\0".join([qemu_version(), host.release, host.version, boot]).encode()).hexdigest()
 
 
-def _read(cache: Path, key: str) -> Accel | None:
-    """The cached verdict, if it is whole and of this key."""
+def _read(cache: Path, key: str, now: float) -> Accel | None:
+    """The cached verdict, if it is whole and of this key. That nothing runs is asked again after an hour: it may
+    have been a host too busy for the probe."""
     try:
         stored = json.loads(cache.read_text())
+        age = now - cache.stat().st_mtime
     except (FileNotFoundError, ValueError):
         return None
     if not isinstance(stored, dict) or stored.pop("key", None) != key or set(stored) != {"name", "reason"}:
         return None
-    return Accel(**stored)
+    found = Accel(**stored)
+    return found if found.name == "kvm" or 0 <= age < _AGAIN_SECONDS else None

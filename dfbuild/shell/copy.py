@@ -52,7 +52,8 @@ def mode_of(text: bytes) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The first two lines of what `get_script` prints."""
+    """The first two lines of what `get_script` prints. `mode` is what the copy gets: the guest's root is not ours,
+    so nothing that it says makes a program run as somebody else here."""
 
     mode: int
     checksum: str
@@ -62,7 +63,7 @@ class Header:
         """From the two lines; None for anything else."""
         first, _, second = lines.partition(b"\n")
         mode, words = mode_of(first), second.split()
-        return cls(mode, words[0].decode(errors="replace")) if mode is not None and words else None
+        return cls(mode & 0o777, words[0].decode(errors="replace")) if mode is not None and words else None
 
 
 class Incoming:

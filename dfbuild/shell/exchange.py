@@ -8,11 +8,16 @@ channel for ever.
 
 from __future__ import annotations
 
+import re
+
 from dfbuild.errors import UsageError
 from dfbuild.shell.coding import escape
+from dfbuild.shell.errors import ShellLost
 
 LONGEST = 64 << 10
 """Bytes of an escaped command: the kernel ends one argument at 128 KiB (Linux) or all of them at 256 KiB (BSD)."""
+
+_NUMBER = re.compile(rb"\d{1,9}")
 
 
 def channel_command(path: str) -> str:
@@ -49,7 +54,8 @@ def reaper(pid: int, processes: str) -> str:
 class Marks:
     """Takes a channel's output apart: the line with the process id, the command's own bytes, the mark and status.
 
-    Bytes come in pieces of any size; `feed` returns those that surely are output.
+    Bytes come in pieces of any size; `feed` returns those that surely are output. It raises `ShellLost` for a shell
+    that says something else.
     """
 
     def __init__(self, nonce: str) -> None:
@@ -69,7 +75,7 @@ class Marks:
         at = self._held.find(self._mark)
         while at >= 0:
             number, newline, _ = self._held[at + len(self._mark) :].partition(b"\n")
-            if newline and number.isdigit():
+            if newline and _NUMBER.fullmatch(number):
                 self.status = int(number)
                 out, self._held = self._held[:at], b""
                 return out
@@ -92,5 +98,7 @@ class Marks:
         if not newline:
             self._held = self._held[at:]
             return False
+        if not _NUMBER.fullmatch(number):
+            raise ShellLost("the guest's shell does not say which process it is")
         self.pid, self._held = int(number), rest
         return True

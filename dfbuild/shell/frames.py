@@ -32,6 +32,9 @@ HELLO = b"dfb?"
 _LOWER_HALF = bytes(range(0x80))
 _STRIP = bytes(byte & 0x7F for byte in range(256))
 _MOST_LINES = 10_000_000
+_LONGEST_LINE = 4096
+_MOST_BYTES = 64 << 20
+"""Of one answer. What a guest says beyond that is as good as not said."""
 
 Ranges = tuple[tuple[int, int | None], ...]
 """Line numbers, first and last; None for the end."""
@@ -80,6 +83,7 @@ class Ear:
         self.seq = seq
         self._rest = b""
         self._riddle = False
+        self._bytes = 0
         self._other = re.compile(rb"(?:%b:(?!%d:)\d+:[ -~]*|%b)\Z" % (re.escape(nonce), seq, re.escape(HELLO)))
         self._line = re.compile(
             rb"%b:%d:(?:(b)|s:([0-7]{3})([01])|d:(\d{1,8}):([ -~]*)|e:(\d{1,8}):(\d{1,12}):(\w+)[ -~]*|(x))\Z"
@@ -88,7 +92,8 @@ class Ear:
 
     def listen(self, words: bytes) -> None:
         """Take what `heard` made of the console's next bytes."""
-        *lines, self._rest = (self._rest + words).split(b"\n")
+        *lines, rest = (self._rest + words).split(b"\n")
+        self._rest = rest[-_LONGEST_LINE:]
         for line in lines:
             if match := self._line.search(line):
                 self._take(match)
@@ -114,7 +119,9 @@ class Ear:
         elif status is not None:
             reply.status, reply.has_output = int(status, 8), flag == b"1"
         elif number is not None:
-            reply.lines[int(number)] = text
+            self._bytes += len(text)
+            if self._bytes <= _MOST_BYTES:
+                reply.lines[int(number)] = text
         elif lines is not None:
             reply.total = (int(lines), int(size), checksum.decode())
         elif hurt is not None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from paramiko import Channel, Transport
 
 _CHUNK = 256 << 10
+LARGEST_OUTPUT = 64 << 20
+"""Bytes that a command may print: what it says is held in memory, and is not ours."""
 _AT_ONCE = 8 << 10
 """Bytes that every server's window takes: written without a thread of their own."""
 _SLICE = 0.5
@@ -77,7 +79,13 @@ class SshShell:
 
     def run(self, command: str, deadline: Deadline, *, stdin: bytes = b"") -> Answer:
         output = bytearray()
-        status = self._execute(command, deadline, [stdin] if stdin else [], output.extend)
+
+        def keep(data: bytes) -> None:
+            if len(output) > LARGEST_OUTPUT:
+                raise ShellLost(f"a command printed more than {LARGEST_OUTPUT >> 20} MiB: {command[:80]!r}")
+            output.extend(data)
+
+        status = self._execute(command, deadline, [stdin] if stdin else [], keep)
         return Answer(command, status, bytes(output))
 
     def put(self, source: Path, target: str, deadline: Deadline) -> None:

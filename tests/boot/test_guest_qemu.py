@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 from collections.abc import Iterator
@@ -172,7 +173,9 @@ def test_the_verdict_is_cached_until_something_changes(tmp_path: Path, monkeypat
 
     def fake(name: str, deadline: Deadline) -> tuple[bool, str]:
         asked.append(name)
-        return True, "it ran"
+        return works, "it ran"
+
+    works = True
 
     node = tmp_path / "kvm"
     node.touch()
@@ -188,6 +191,17 @@ def test_the_verdict_is_cached_until_something_changes(tmp_path: Path, monkeypat
     monkeypatch.setattr(accel_module, "qemu_version", lambda: "0.0")
     probe(workspace, soon())
     assert len(asked) == 7
+    works = False
+    cached = workspace.cache / "accel.json"
+    cached.unlink()
+    assert probe(workspace, soon()) == probe(workspace, soon()) == Accel("tcg", "it ran")
+    assert len(asked) == 8
+    # The host may have been too busy then.
+    long_ago = cached.stat().st_mtime - 4000
+    os.utime(cached, (long_ago, long_ago))
+    works = True
+    assert probe(workspace, soon()).name == "kvm"
+    assert len(asked) == 9
 
 
 def test_no_device_means_emulation_without_asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,22 @@ def test_a_long_step_is_heard_of_now_and_then(clock: list[float]) -> None:
     ]
 
 
+def test_things_of_one_name_are_shown_beside_each_other() -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(file=io.StringIO())) as bars:
+        show = progress.Live(bars, bars.add_task("", total=None))
+        for _ in range(2):
+            show(StepBegan("tools host kit"))
+        show(StepEnded("tools host kit", Verdict.PASS, "", 1.0, False))
+        show(StepSaid("tools host kit", "make"))
+        assert len(bars.tasks) == 2
+        show(StepEnded("tools host kit", Verdict.PASS, "", 1.0, False))
+        show(StepSaid("tools host kit", "too late"))
+        assert len(bars.tasks) == 1
+
+
 def test_what_a_step_says_cannot_move_the_cursor(clock: list[float]) -> None:
     out = io.StringIO()
     show = progress.Plain(out)

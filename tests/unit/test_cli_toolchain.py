@@ -34,7 +34,9 @@ def replace(monkeypatch: pytest.MonkeyPatch, failing: bool = False) -> list[str]
         def make(kitchen: Kitchen) -> Mapping[str, Any]:
             made.append(f"{release.name} {name}")
             if failing:
-                raise BuildFailed("cc ended with status 1", component="cc", log=kitchen.log, tail="the last line")
+                raise BuildFailed(
+                    "cc ended with status 1", component="cc", log=kitchen.log, tail="the last \x1b]52;c;line\x07"
+                )
             (kitchen.directory / "cc").write_text(name)
             return {"version": "3.4.3"}
 
@@ -66,7 +68,7 @@ def test_a_failure_shows_its_last_lines(
     assert main(["toolchain", "gcc2", "--src", str(source), "--work", str(tmp_path / "work")]) == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert "the last line" in said.err
+    assert "the last \\x1b]52;c;line\\x07\n" in said.err, "nothing that a compiler says reaches the terminal raw"
     assert "step.log" in said.err
 
 

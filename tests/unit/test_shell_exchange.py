@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
+from dfbuild.shell.errors import ShellLost
 from dfbuild.shell.exchange import Marks, channel_command, preface, reaper
 
 NONCE = "00112233aabbccdd"
@@ -37,6 +38,18 @@ def test_output_and_status_come_out_as_they_went_in(
         stream = stream[size:]
         turn += 1
     assert (marks.pid, marks.status, got) == (4321, status, output)
+
+
+@pytest.mark.parametrize("said", [b" bad\n", b" \n", b" " + b"9" * 5000 + b"\n"])
+def test_a_shell_that_does_not_say_its_number_is_lost(said: bytes) -> None:
+    with pytest.raises(ShellLost):
+        Marks(NONCE).feed(NONCE.encode() + said)
+
+
+def test_a_status_that_is_none_is_output() -> None:
+    marks = Marks(NONCE)
+    stream = f"{NONCE} 1\n{NONCE} {'9' * 5000}\n{NONCE} 0\n".encode()
+    assert marks.feed(stream).endswith(b"999\n") and marks.status == 0
 
 
 def test_output_is_passed_on_before_the_end() -> None:

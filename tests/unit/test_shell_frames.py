@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dfbuild.shell import frames
 from dfbuild.shell.coding import checksum_of, decode, encode
 from dfbuild.shell.frames import HELLO, Ear, Ranges, Reply, assembled, heard, request, selection, upper, wanting
 
@@ -141,6 +143,26 @@ def test_whole_lines_that_say_nothing_to_this_request_are_no_riddle(line: bytes)
     ear = Ear(NONCE, SEQ)
     ear.listen(b"0a1b2c3d:7:b\n" + line + b"\n")
     assert not ear.in_the_middle
+
+
+def test_a_line_without_end_costs_nothing() -> None:
+    ear = Ear(NONCE, SEQ)
+    ear.listen(b"0a1b2c3d:7:b\n")
+    began = time.monotonic()
+    for _ in range(400):
+        ear.listen(b"x" * 65536)
+    assert time.monotonic() - began < 5
+    assert ear.in_the_middle
+    ear.listen(b"\n0a1b2c3d:7:s:0030\n")
+    assert ear.reply.status == 3
+
+
+def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "_MOST_BYTES", 1000)
+    ear = Ear(NONCE, SEQ)
+    for number in range(1, 100):
+        ear.listen(b"0a1b2c3d:7:d:%d:%s\n" % (number, b"x" * 76))
+    assert len(ear.reply.lines) == 13
 
 
 def test_numbers_without_end_cost_nothing() -> None:

@@ -21,7 +21,7 @@ from dfbuild.session.protocol import Session
 from dfbuild.shell import ShellLost, open_shell
 from dfbuild.shell.agent import LOADER, READY, agent, loader_pieces
 from dfbuild.shell.connect import pinned_first, unspoken, unspoken_signatures
-from dfbuild.shell.copy import Incoming, get_script, mode_of, put_script
+from dfbuild.shell.copy import Header, Incoming, get_script, mode_of, put_script
 from dfbuild.shell.frames import HELLO
 from dfbuild.shell.login import Prompts, Seen
 
@@ -108,6 +108,11 @@ def test_a_header_and_the_bytes_behind_it(data: bytes, sizes: list[int]) -> None
     assert bytes(out) == data
     assert incoming.header is not None
     assert (incoming.header.mode, incoming.header.checksum) == (0o750, "12345")
+
+
+def test_nothing_that_comes_from_a_guest_runs_as_somebody_else() -> None:
+    header = Header.parse(b"-rwsr-sr-t\n12345\n")
+    assert header is not None and header.mode == 0o755
 
 
 @pytest.mark.parametrize("shell", ["sh", "busybox sh"])
