@@ -38,8 +38,8 @@ from dfbuild.matrix.machine import machine
 from dfbuild.matrix.plan import Plan, plan
 from dfbuild.matrix.run import PlanRun, label
 from dfbuild.matrix.schedule import host_limits
-from dfbuild.model import Cell, GivenXenHost, Refusal
-from dfbuild.results.records import RunInfo, RunStatus
+from dfbuild.model import Cell, GivenXenHost, Refusal, Verdict
+from dfbuild.results.records import RunInfo, RunRecord, RunStatus
 from dfbuild.results.store import Store
 from dfbuild.source import Tree
 from dfbuild.suites.names import require_match
@@ -188,10 +188,22 @@ def _resume(arguments: argparse.Namespace, workspace: Workspace) -> int:
         for name in _ADDED:
             setattr(stored, name, getattr(arguments, name) or getattr(typed, name))
         chosen = choose(stored, workspace)
+        _require_same(record, chosen.plan)
         against = stored.against or chosen.matrix.baseline
         stored.against = baseline(store, against, record.name, before=run_id)
         xenhost.require(chosen.xen_host, chosen.plan.cells, Deadline.after(_PROBE_SECONDS))
         return _go(chosen, stored, store, run_id, store.reopen(run_id))
+
+
+def _require_same(record: RunRecord, planned: Plan) -> None:
+    """Raise `UsageError` if a step that `record` has is none of `planned` any more: results of two trees are no
+    run's."""
+    for step in record.steps:
+        if step.verdict is Verdict.PASS and step.id not in planned.recipes:
+            raise UsageError(
+                f"{step.kind} {step.name} is not made of what it was made of when run {record.id} began",
+                hint="the tree, a release's data or this host's compilers have changed: start a new run",
+            )
 
 
 def _left(store: Store, workspace: Workspace) -> str:

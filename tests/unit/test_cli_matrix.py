@@ -15,7 +15,8 @@ from dfbuild.cli import main, matrix
 from dfbuild.cli.parser import build
 from dfbuild.cli.report import baseline
 from dfbuild.errors import UsageError
-from dfbuild.results.records import RunStatus
+from dfbuild.model import StepKind, Verdict
+from dfbuild.results.records import RunStatus, StepRecord
 from dfbuild.results.store import Store
 from dfbuild.workspace import Workspace
 
@@ -118,6 +119,23 @@ def test_a_run_goes_on_from_any_directory_with_what_it_was_told_and_what_is_adde
     assert [cell.id for cell in chosen.plan.cells] == [ONE]
     assert (arguments.check, arguments.via, arguments.xen_host) == ("security/*", "serial", "nested")
     assert (arguments.guests, arguments.boots, arguments.json) == (3, 2, True)
+
+
+def test_a_run_goes_on_with_what_it_began_with_or_not_at_all(workspace: Workspace, gone_on_with: list[Any]) -> None:
+    run = stored(workspace, command=("--cell", ONE))
+    planned = matrix.choose(parsed(workspace, CONFIG, "--cell", ONE), workspace).plan
+    with Store.open(workspace.database) as store:
+        for recipe in planned.recipes.values():
+            store.record_step(run, StepRecord(recipe.id, recipe.kind, recipe.name, recipe.key, Verdict.PASS))
+    matrix.run(parsed(workspace, "--resume", run))
+    with Store.open(workspace.database) as store:
+        kernel = StepRecord("kernel:smp:other", StepKind.KERNEL, "smp", "other", Verdict.PASS)
+        store.record_step(run, replace(kernel, verdict=Verdict.BUILD_FAIL))
+        matrix.run(parsed(workspace, "--resume", run))
+        store.record_step(run, kernel)
+    with pytest.raises(UsageError, match=f"kernel smp is not made of what it was made of when run {run} began"):
+        matrix.run(parsed(workspace, "--resume", run))
+    assert len(gone_on_with) == 2
 
 
 def test_a_run_that_somebody_runs_is_not_run_twice(workspace: Workspace, gone_on_with: list[Any]) -> None:
