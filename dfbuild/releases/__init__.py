@@ -4,7 +4,7 @@ In: a release's name. Out: a validated, frozen `Release`. Nothing here acts; cod
 instead of asking which release it is.
 """
 
-from dfbuild.releases.load import available, json_schema, load
+from dfbuild.releases.load import available, build_table, json_schema, load
 from dfbuild.releases.schema import Release
 
-__all__ = ["Release", "available", "json_schema", "load"]
+__all__ = ["Release", "available", "build_table", "json_schema", "load"]

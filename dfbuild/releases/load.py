@@ -6,13 +6,17 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from dfbuild import toml
 from dfbuild.errors import UsageError
 from dfbuild.releases.check import problems
-from dfbuild.releases.schema import Release
+from dfbuild.releases.schema import Model, Release
 
 _SHIPPED = Path(__file__).parent
 _SUFFIX = ".toml"
+_documents: dict[str, toml.Document] = {}
+"""Release ▸ its file as it was read last: a mistake in what only the target reads is told where it stands."""
 
 
 def available() -> tuple[str, ...]:
@@ -28,6 +32,14 @@ def load(name: str, directory: Path = Path()) -> Release:
     """
     path = _find(name, directory)
     return _shipped(path) if path.parent == _SHIPPED else _checked(toml.read(path, _KIND))
+
+
+def build_table(release: Release, model: type[Model]) -> Model:
+    """The `[build]` table of `release` as its target's `model`. Raises `InvalidFile` with what is wrong in it."""
+    try:
+        return model.model_validate(release.build)
+    except ValidationError as error:
+        raise _documents[release.name].invalid(model, error, ("build",)) from error
 
 
 def json_schema() -> dict[str, Any]:
@@ -57,4 +69,5 @@ def _checked(document: toml.Document) -> Release:
     found = problems(release, document)
     if found:
         raise toml.InvalidFile(found)
+    _documents[release.name] = document
     return release

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from dfbuild.errors import UsageError
 from dfbuild.model import Expectation, Verdict
-from dfbuild.toml.document import dotted
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -295,12 +293,3 @@ class Release(Strict):
     commands: dict[str, str] = Field(default_factory=dict)
     """Shell commands by what they answer (`cpu-count`, `pid-sequence` …), for suites."""
     expect: tuple[Expect, ...] = ()
-
-    def build_as(self, model: type[Model]) -> Model:
-        """The `[build]` table as its target's `model`. Raises `UsageError` with the first thing that is wrong."""
-        try:
-            return model.model_validate(self.build)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = dotted(("build", *first["loc"]))
-            raise UsageError(f"release {self.name}: {first['msg']}", key=key) from error

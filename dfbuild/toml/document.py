@@ -123,15 +123,18 @@ class Document:
         try:
             return model.model_validate_json(json.dumps(self.data, default=_foreign), strict=True)
         except ValidationError as error:
-            problems = [self._translate(model, detail) for detail in error.errors(include_url=False)]
-            raise InvalidFile(problems) from error
+            raise self.invalid(model, error) from error
 
-    def _translate(self, model: type[BaseModel], detail: ErrorDetails) -> UsageError:
-        place, kind = self._written(detail["loc"]), detail["type"]
+    def invalid(self, model: type[BaseModel], error: ValidationError, at: Place = ()) -> InvalidFile:
+        """What pydantic has against the table at `at` as a `model`, in the words of the file."""
+        return InvalidFile(self._translate(model, detail, at) for detail in error.errors(include_url=False))
+
+    def _translate(self, model: type[BaseModel], detail: ErrorDetails, at: Place) -> UsageError:
+        place, kind = self._written((*at, *detail["loc"])), detail["type"]
         if place[-1:] == ("[key]",):
             expected = _expected(kind, detail)
             return self.problem(place[:-1], f"expected a name that is {expected}, found {_shown(place[-2])}")
-        known = _fields(model, place[:-1])
+        known = _fields(model, place[len(at) : -1])
         if kind == "extra_forbidden":
             return self.problem(place, "unknown key", hint=nearest(str(place[-1]), known))
         if kind == "missing":

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dfbuild.build.dragonfly.layout import Places
 from dfbuild.errors import UsageError
-from dfbuild.releases import Release
+from dfbuild.releases import Release, build_table
 from dfbuild.releases.schema import Name, Stage, Strict, Text
 
 _Part = TypeVar("_Part")
@@ -293,7 +293,7 @@ class Build(Strict):
 
 def of(release: Release) -> Build:
     """The `[build]` table of `release`; raises `UsageError` for one that cannot be used."""
-    build = release.build_as(Build)
+    build = build_table(release, Build)
     for name in build.compilers:
         if name not in release.toolchains:
             raise UsageError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from dfbuild.releases import Release
+from dfbuild.releases import Release, build_table
 from dfbuild.releases.schema import Strict
 
 
@@ -53,4 +53,4 @@ class Build(Strict):
 
 def of(release: Release) -> Build:
     """The validated `[build]` table of `release`."""
-    return release.build_as(Build)
+    return build_table(release, Build)
