@@ -18,11 +18,12 @@ from dfbuild.errors import UsageError
 from dfbuild.matrix import xen
 from dfbuild.model import Cell, Media
 from dfbuild.releases import Release
-from dfbuild.session import attach, keep
+from dfbuild.session import attach, boot_seconds, keep
 from dfbuild.shell import open_shell
 from dfbuild.workspace import Workspace
 
-_UP_SECONDS = 1800.0
+_UP_SECONDS = 900.0
+"""What is needed beside the boot: a Xen host made for the guest boots before it."""
 _EXAMINE_SECONDS = 60.0
 _DOWN_SECONDS = 15.0
 _COMMAND_SECONDS = 3600.0
@@ -38,7 +39,8 @@ def up(arguments: argparse.Namespace) -> int:
     keep.require_free(workspace, name)
     xenhost.require(chosen.xen_host, [cell], Deadline.after(_EXAMINE_SECONDS))
     release, media = _media(arguments, chosen, cell, Deadline.after(BUILD_SECONDS, what=cell.id))
-    manifest = keep.up(workspace, name, release, cell, media, Deadline.after(_UP_SECONDS, what=cell.id), say)
+    up_seconds = _UP_SECONDS + boot_seconds(cell.shape, release)
+    manifest = keep.up(workspace, name, release, cell, media, Deadline.after(up_seconds, what=cell.id), say)
     host, port = manifest.ssh or ("", 0)
     if arguments.json:
         json.dump(

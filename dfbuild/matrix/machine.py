@@ -21,7 +21,7 @@ from dfbuild.guest.accel import probe
 from dfbuild.guest.protocol import Guest, GuestSpec
 from dfbuild.model import Cell, Media, Shape, Variant
 from dfbuild.releases import Release
-from dfbuild.session import boot
+from dfbuild.session import boot, boot_seconds
 from dfbuild.shell import open_shell
 from dfbuild.shell.errors import ShellLost
 from dfbuild.shell.protocol import Answer, Shell
@@ -67,7 +67,7 @@ def machine(
         guest = create(spec, accel)
         if guest.saved:
             kitchen.say("going on in the guest as it was last saved")
-        deadline = kitchen.deadline.sooner(_BOOT_SECONDS, what="a guest to build in")
+        deadline = kitchen.deadline.sooner(_BOOT_SECONDS + boot_seconds(shape, release), what="a guest to build in")
         with boot(guest, release, cell, kitchen.log.parent, deadline) as session:
             # A shell on the serial console cannot be entered a second time: what is saved is in the middle of it.
             via = "ssh" if session.manifest.ssh else "serial"
