@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
@@ -167,10 +168,11 @@ def way(asked: str, data: SshShell | None, *, answers: bool) -> tuple[str, str]:
 
 def _keep_logs(guest: Guest | None, directory: Path) -> None:
     """Put what the hypervisor wrote beside the transcript, as far as it wrote anything."""
-    for log in guest.logs() if guest is not None else ():
-        if log.exists() and log.stat().st_size > 0:
-            directory.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(log, directory / log.name)
+    with contextlib.suppress(OSError):  # the verdict stands without them
+        for log in guest.logs() if guest is not None else ():
+            if log.exists() and log.stat().st_size > 0:
+                directory.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(log, directory / log.name)
 
 
 def _suites(
