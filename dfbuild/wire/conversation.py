@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -23,6 +24,11 @@ class WireError(DfbuildError):
     """A connection over the wire ended where it should not have: refused, reset, or closed too early."""
 
     exit_status = 1
+
+
+def _deafen(connection: Connection, deaf: bool) -> list[Segment]:
+    connection.deaf = deaf
+    return []
 
 
 class Conversation:
@@ -83,6 +89,15 @@ class Conversation:
         while chunk := self.read_some(1 << 20, deadline):
             data += chunk
         return bytes(data)
+
+    @contextlib.contextmanager
+    def deaf(self) -> Iterator[None]:
+        """What the guest sends meanwhile is seen, and not acknowledged: as far as it knows, it is on its way."""
+        self._peer.act(self, lambda connection: _deafen(connection, True))
+        try:
+            yield
+        finally:
+            self._peer.act(self, lambda connection: _deafen(connection, False))
 
     def close(self) -> None:
         """Close this direction after all that is queued."""

@@ -60,6 +60,8 @@ class Connection:
     fin_sent: bool = False
     fin_acked: bool = False
     remote_closed: bool = False
+    deaf: bool = False
+    """What comes in is only written down: not acknowledged, not answered."""
     received: deque[Segment] = field(default_factory=lambda: deque(maxlen=64))
     """The last segments that came in, for checks that want to see the answer itself."""
 
@@ -130,6 +132,8 @@ class Connection:
     def receive(self, segment: Segment) -> list[Segment]:
         """The other end's `segment` arrived; the answers to it."""
         self.received.append(segment)
+        if self.deaf:
+            return []
         if self.ended:
             return self._receive_ended(segment)
         if self.state is State.CONNECTING:

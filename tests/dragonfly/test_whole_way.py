@@ -70,7 +70,8 @@ def test_a_cell_boots_and_everything_is_as_expected(
     assert only["verdict"] == "PASS", only["title"]
     outcomes = {check["check"]: check["outcome"] for check in only["checks"]}
     assert outcomes["scheduler/cpu-count"] == "pass"
-    assert outcomes["network/partition"] == "pass"
+    assert outcomes["network/protocol-threads"] == "pass"
+    assert outcomes["security/pid-random-on"] == "pass"
     assert outcomes["network/rst-in-window-middle"] == "known"
     assert outcomes["security/smash-16"] == "pass"
     assert outcomes["packages/isolated"] == "pass"

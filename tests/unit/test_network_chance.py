@@ -7,11 +7,11 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from dfbuild.suites.network.chance import RARE, common_step, p_order, p_uniform, patterns
+from dfbuild.suites.network.chance import RARE, common_step, p_order, p_repeats, p_uniform, patterns
 from dfbuild.suites.network.conftest import DIALS
 
 LOW, HIGH = 32768, 60999
@@ -47,7 +47,36 @@ def test_a_narrow_range_is_found(chance: random.Random, start: int) -> None:
 
 
 def test_one_value_all_over_is_found() -> None:
-    assert len(patterns([40000] * DIALS, LOW, HIGH)) == 3
+    assert len(patterns([40000] * DIALS, LOW, HIGH)) == 4
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 16))
+def test_a_handful_of_values_is_found_however_they_are_spread(chance: random.Random, many: int) -> None:
+    few = [chance.randrange(1 << 32) for _ in range(many)]
+    found = patterns([chance.choice(few) for _ in range(DIALS)], 0, (1 << 32) - 1)
+    assert any("are different" in pattern for pattern in found)
+
+
+@given(st.randoms(use_true_random=False), st.integers(2, 8))
+def test_steps_that_come_again_are_found(chance: random.Random, many: int) -> None:
+    steps = [chance.randrange(1, HIGH - LOW) for _ in range(many)]
+    assume(len(set(steps)) == many)
+    values = [LOW]
+    for number in range(DIALS):
+        values.append(LOW + (values[-1] - LOW + steps[number % many]) % (HIGH - LOW + 1))
+    found = patterns(values, LOW, HIGH)
+    assert any("come again" in pattern or "of the steps are" in pattern for pattern in found)
+
+
+@given(st.randoms(use_true_random=False), st.integers(10, 200), st.integers(100, 10000))
+def test_p_repeats_never_exaggerates(chance: random.Random, count: int, width: int) -> None:
+    """The bound is above the part of fair draws that have as many repeats."""
+    fair = random.Random(chance.getrandbits(64))
+    draws = [[fair.randrange(width) for _ in range(count)] for _ in range(200)]
+    repeats = [count - len(set(values)) for values in draws]
+    worst = max(range(200), key=repeats.__getitem__)
+    # Of 200 the worst one is expected once.
+    assert p_repeats(draws[worst], width) > 1e-5
 
 
 def test_common_step() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,10 +18,10 @@ from dfbuild.guest.protocol import WireEnds
 from dfbuild.suites.network import test_connections as connections
 from dfbuild.suites.network import test_forged as forged
 from dfbuild.suites.network.conftest import Services
-from dfbuild.wire import Conversation, Peer, WireError, open_wire
-from dfbuild.wire.frames import Flag, Segment, decode
+from dfbuild.wire import Conversation, Link, Peer, WireError, open_wire
+from dfbuild.wire.frames import Flag, Flow, Segment, decode
 from dfbuild.wire.impair import Impairment, impaired
-from dfbuild.wire.sequence import within
+from dfbuild.wire.sequence import distance, within
 from dfbuild.wire.tcp import Connection, State
 
 HOST, GUEST = "10.9.0.2", "10.9.0.1"
@@ -27,6 +29,29 @@ ECHO, DISCARD, STATUS = 7, 9, 11
 
 Receive = Callable[[Connection, Segment], list[Segment]]
 _plain: Receive = Connection.receive
+
+
+class Obedient:
+    """The link of a guest that takes an unreachable for an order, if it is about what is on its way (RFC 5927)."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.peer: Peer | None = None
+
+    def send(self, frame: bytes) -> None:
+        self._link.send(frame)
+
+    def receive(self, deadline: Deadline) -> bytes:
+        frame = self._link.receive(deadline)
+        if frame[12:14] == b"\x08\0" and frame[23] == 1 and frame[34] == 3:
+            assert self.peer is not None
+            quoted = frame[42:]
+            source, target, seq = struct.unpack("!HHI", quoted[20:28])
+            flow = Flow(socket.inet_ntoa(quoted[12:16]), source, socket.inet_ntoa(quoted[16:20]), target)
+            connection = self.peer._conversations[flow].connection
+            if distance(connection.send_base, seq) >= 0 and distance(seq, connection.send_highest) > 0:
+                connection.state = State.RESET
+        return frame
 
 
 # ── how a guest may take what is forged ──
@@ -124,7 +149,9 @@ def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     cancel = Cancel()
     with contextlib.ExitStack() as stack:
 
-        def make(receive: Receive = rfc5961, *, inward: Impairment | None = None) -> Services:
+        def make(
+            receive: Receive = rfc5961, *, inward: Impairment | None = None, obedient: bool = False
+        ) -> Services:
             def either(connection: Connection, segment: Segment) -> list[Segment]:
                 ours = connection.flow.source == GUEST
                 return receive(connection, segment) if ours else _plain(connection, segment)
@@ -135,9 +162,10 @@ def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
             other = stack.enter_context(open_wire(WireEnds(guest=ends.peer, peer=ends.guest)))
             link = stack.enter_context(impaired(other, inward=inward))
             mine = stack.enter_context(Peer(host, HOST, rto=0.2))
-            system = PythonGuest(
-                stack.enter_context(Peer(link, GUEST, mac="52:54:00:00:00:01", seed=1, rto=0.2)), cancel
-            )
+            obeying = Obedient(link)
+            theirs = Peer(obeying if obedient else link, GUEST, mac="52:54:00:00:00:01", seed=1, rto=0.2)
+            obeying.peer = stack.enter_context(theirs)
+            system = PythonGuest(theirs, cancel)
             stack.callback(lambda: [thread.join() for thread in system.threads])
             stack.callback(cancel.set)
             return Services(mine, GUEST, {"echo": ECHO, "discard": DISCARD, "status": STATUS})
@@ -195,6 +223,13 @@ def test_a_guest_that_watson_can_reset_is_found(guest: Callable[..., Services], 
     check(forged.test_rst_exact, services, deadline)
     for where in OUTSIDE:
         check(forged.test_rst_outside, services, deadline, where)
+
+
+def test_a_guest_that_obeys_an_unreachable_is_found(guest: Callable[..., Services], deadline: Deadline) -> None:
+    services = guest(obedient=True)
+    for code in (forged.HOST_UNREACHABLE, forged.PORT_UNREACHABLE):
+        with pytest.raises(AssertionError, match=f"code {code} ends the connection"):
+            check(forged.test_unreachable, services, deadline, code)
 
 
 def test_a_guest_that_takes_any_reset_is_found(guest: Callable[..., Services], deadline: Deadline) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +21,8 @@ def windows(*measured: tuple[float, bool]) -> Windows:
         value, stalled = next(ahead)
         return Report("hogs", {"value": str(value), "stalled": f"0 {30000 * stalled}"})
 
-    return Windows(measure)
+    clock = iter(range(1000))
+    return Windows(measure, lambda: next(clock))
 
 
 def value(report: Report) -> float:
@@ -41,6 +45,17 @@ def test_the_first_window_that_is_conclusive_counts(measured: list[tuple[float, 
 
 def test_a_quiet_window_is_enough() -> None:
     assert windows((9, False)).figure(value, 1) == 9
+
+
+@pytest.mark.parametrize(("waited", "counts"), [(lambda: 5.0, True), (lambda: math.nan, False)])
+def test_a_stall_that_the_host_knows_nothing_of_is_the_guests(waited: Callable[[], float], counts: bool) -> None:
+    looked_at = windows(*[(9, True)] * MOST)
+    looked_at.waited = waited
+    if counts:
+        assert looked_at.figure(value, 1) == 9
+    else:
+        with pytest.raises(pytest.skip.Exception, match="too busy"):
+            looked_at.figure(value, 1)
 
 
 def test_checks_share_the_windows() -> None:

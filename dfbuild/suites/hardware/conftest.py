@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from dfbuild.deadline import Within
 from dfbuild.shell.protocol import Shell
+from dfbuild.suites.host import waited
 from dfbuild.suites.probe import Probes
 
 SECONDS = 120.0
 _LOOKS = 5
-_PRESSURE = Path("/proc/pressure/cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +60,7 @@ def _once(probe: Probes) -> Look:
     report = probe("clock")
     after = time.monotonic()
     clocks = {name: report.numbers(name, 1)[0] for name in ("wall", "steady")}
-    try:
-        said = _PRESSURE.read_text()
-    except OSError:
-        said = ""  # a kernel without PSI: what goes wrong is the guest's fault then
-    return Look(before, after, clocks, pressure(said))
-
-
-def pressure(said: str) -> float:
-    """The seconds of the line `some` in /proc/pressure/cpu (Documentation/accounting/psi.rst), 0 without one."""
-    found = re.search(r"^some .*\btotal=(\d+)", said, re.MULTILINE)
-    return int(found[1]) / 1e6 if found else 0.0
+    return Look(before, after, clocks, waited())
 
 
 def drift(first: Look, last: Look) -> dict[str, Drift]:

@@ -10,6 +10,7 @@ import pytest
 
 from dfbuild.deadline import Deadline
 from dfbuild.model import Cell
+from dfbuild.releases import Release
 from dfbuild.shell.protocol import Shell
 from dfbuild.suites.hardware.conftest import SECONDS, Drift
 from dfbuild.suites.probe import ProbeError, integers
@@ -66,8 +67,11 @@ def test_clock(clock: str, drifts: dict[str, Drift], fact: Fact) -> None:
     """In two minutes it goes neither forward nor back by more than half a per cent."""
     drift = drifts[clock]
     fact("drift", f"{drift.ratio:+.4%}")
-    wrong, unknown = abs(drift.ratio) > MOST_DRIFT + drift.doubt, drift.doubt > MOST_DRIFT
-    if (wrong or unknown) and drift.stalled > MOST_STALLED:
+    most = MOST_DRIFT + drift.doubt
+    wrong, unknown = abs(drift.ratio) > most, drift.doubt > MOST_DRIFT
+    # Without a CPU an emulated timer loses ticks: for as long as the host had none, a clock may have stood.
+    excused = -(most + drift.stalled) <= drift.ratio < 0 if wrong else unknown
+    if excused and drift.stalled > MOST_STALLED:
         pytest.skip(
             f"the host was too busy to tell: for {drift.stalled:.0%} of the time it had no CPU for somebody"
         )
@@ -77,8 +81,11 @@ def test_clock(clock: str, drifts: dict[str, Drift], fact: Fact) -> None:
 
 
 @pytest.mark.check(seconds=600)
-def test_transfer(shell: Shell, ask: Ask, deadline: Deadline, tmp_path: Path, fact: Fact) -> None:
-    """Through the network card to the disk, copied there, and back: not a bit is lost, and nothing times out."""
+def test_transfer(shell: Shell, ask: Ask, release: Release, deadline: Deadline, tmp_path: Path, fact: Fact) -> None:
+    """Through the network card to the disk, copied there, and back: not a bit is lost, and nothing times out.
+
+    The copy is read from the disk where the release knows how to make the guest forget what it has in memory.
+    """
     (complaints,) = integers(ask("disk-complaints"), 1)
     size = BYTES[shell.via]
     fact("bytes", size)
@@ -86,7 +93,8 @@ def test_transfer(shell: Shell, ask: Ask, deadline: Deadline, tmp_path: Path, fa
     try:
         shell.run(f"mkdir -p {PLACE}", deadline)
         shell.put(tmp_path / "sent", f"{PLACE}/sent", deadline)
-        answer = shell.run(f"cd {PLACE} && cp sent copy && sync && cmp sent copy", deadline)
+        forget = release.commands.get("forget-files", "true")
+        answer = shell.run(f"cd {PLACE} && cp sent copy && sync && {forget} && cmp sent copy", deadline)
         assert answer.status == 0, f"copied on the disk, the file is another one: {answer.text[-300:]}"
         shell.get(f"{PLACE}/copy", tmp_path / "back", deadline)
     finally:

@@ -13,6 +13,8 @@ from itertools import pairwise
 RARE = 1_000_000
 LARGEST_SHARE = 0.25
 """Of the steps from one number to the next, that may be the same."""
+LONGEST_PERIOD = 8
+"""Numbers after which a generator may go on as before and still be found out."""
 
 
 def p_uniform(values: Sequence[int], low: int, high: int) -> float:
@@ -47,12 +49,38 @@ def common_step(values: Sequence[int], modulus: int) -> tuple[int, float]:
     return step, count / (len(values) - 1)
 
 
+def p_repeats(values: Sequence[int], width: int) -> float:
+    """At most how probable it is that so many of independent numbers out of `width` have been there before.
+
+    Number i repeats an earlier one with a probability of (i-1)/width at most: Chernoff's bound for their sum.
+    """
+    count = len(values)
+    repeats, mean = count - len(set(values)), count * (count - 1) / 2 / width
+    if repeats <= mean:
+        return 1.0
+    return math.exp(repeats - mean + repeats * math.log(mean / repeats))
+
+
+def period(values: Sequence[int], modulus: int) -> int:
+    """After how many numbers the steps between them come again, most of them; 0 if after none that is looked at."""
+    steps = [(b - a) % modulus for a, b in pairwise(values)]
+    for lag in range(2, LONGEST_PERIOD + 1):
+        same = sum(now == before for before, now in zip(steps, steps[lag:], strict=False))
+        if same * 2 > len(steps) - lag > 0:
+            return lag
+    return 0
+
+
 def patterns(values: Sequence[int], low: int, high: int) -> list[str]:
     """What gives `values` away, which ought to be random over `low`…`high`: nothing, if all is well."""
     found = []
     step, share = common_step(values, high - low + 1)
     if share > LARGEST_SHARE:
         found.append(f"{share:.0%} of the steps are {step}")
+    elif lag := period(values, high - low + 1):
+        found.append(f"the steps come again after {lag}")
+    if (p := p_repeats(values, high - low + 1)) * RARE < 1:
+        found.append(f"of {len(values)} only {len(set(values))} are different (p={p:.1e})")
     if (p := p_order(values)) * RARE < 1:
         found.append(f"they go up or down too steadily (p={p:.1e})")
     if (p := p_uniform(values, low, high)) * RARE < 1:

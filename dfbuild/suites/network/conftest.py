@@ -17,8 +17,8 @@ from dfbuild.suites.probe import ProbeError, Probes, Report, parse, succeeded
 from dfbuild.wire import Conversation, Link, Peer
 from dfbuild.wire.frames import Flow, Segment
 
-LIFETIME = 600
-"""Seconds that the services run if nobody ends them."""
+_LIFETIME = 60
+"""Seconds that the services outlive the suites if nobody ends them."""
 
 DIALS = 64
 DIAL_PORT = 20000
@@ -94,7 +94,8 @@ def peer(wire: Link, shell: Shell, network: Wire, cell: Cell, within: Within) ->
 @pytest.fixture(scope="session")
 def services(peer: Peer, network: Wire, probe: Probes, shell: Shell, within: Within) -> Iterator[Services]:
     """The guest's services; the process that gives them ends with the session."""
-    report = probe("netserve", network.guest_address, LIFETIME)
+    lifetime = within(1e9).remaining() + _LIFETIME
+    report = probe("netserve", network.guest_address, round(lifetime))
     (pid,) = report.integers("pid", 1)
     ports = dict(zip(("echo", "discard", "stall", "status"), report.integers("ports", 4), strict=True))
     yield Services(peer, network.guest_address, ports)

@@ -6,11 +6,13 @@ both are exactly what its last segment says.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from dfbuild.deadline import Deadline
+from dfbuild.errors import DeadlineExceeded
 from dfbuild.suites.network.conftest import Services
 from dfbuild.wire import Conversation
 from dfbuild.wire.frames import Flag, Segment, encode_unreachable
@@ -119,7 +121,8 @@ def test_rst_zero_window(services: Services, deadline: Deadline) -> None:
             connection.flow, Flag.ACK | Flag.PSH, connection.send_base, connection.receive_next, 65535, b"?"
         )
         services.peer.inject(byte)
-        services.status(deadline)  # what it answers is here before the end of another connection
+        with contextlib.suppress(DeadlineExceeded):
+            conversation.wait(lambda c: c.ended, deadline.sooner(deadline.remaining() / 3), "a reset")
         assert connection.state is State.RESET, (
             f"the connection goes on after a right reset: {connection.received[-1]}"
         )
@@ -158,8 +161,15 @@ def test_rst_sweep(echo: Conversation, services: Services, fact: Fact, deadline:
 
 @pytest.mark.parametrize("code", [HOST_UNREACHABLE, PORT_UNREACHABLE], ids=["host", "port"])
 def test_unreachable(code: int, echo: Conversation, services: Services, deadline: Deadline) -> None:
-    """An ICMP message that quotes an established connection is a hint, not an order (RFC 5927, 5.2)."""
+    """An ICMP message that quotes an established connection is a hint, not an order (RFC 5927, 5.2).
+
+    It quotes a segment that is on its way: one about anything else says nothing of the connection, and is dropped
+    before the question comes up (RFC 5927, 4.1).
+    """
     peer, flow = services.peer, echo.flow
-    quoted = Segment(flow.reverse, Flag.ACK, echo.connection.receive_next)
-    peer.inject_frame(encode_unreachable(quoted, code, flow.source, peer.mac, peer.neighbours[flow.target]))
+    with echo.deaf():
+        echo.send(QUESTION)
+        echo.wait(lambda c: any(s.payload for s in c.received), deadline, "an echo that nobody acknowledges")
+        quoted = Segment(flow.reverse, Flag.ACK, echo.connection.receive_next, payload=QUESTION)
+        peer.inject_frame(encode_unreachable(quoted, code, flow.source, peer.mac, peer.neighbours[flow.target]))
     assert survives(echo, deadline), f"an ICMP unreachable of code {code} ends the connection"

@@ -2,7 +2,8 @@
  * hogs COUNT MILLISECONDS free|spread|one: processes that do nothing but compute, all over the same time.
  *
  * `free` leaves their place to the scheduler, `spread` pins hog i to CPU i, `one` pins all to CPU 0.
- * Prints a list per key, one value per hog: cpu (microseconds of CPU time), wall (microseconds), home (APIC id of
+ * Prints a list per key, one value per hog: cpu (microseconds of CPU time), wall (microseconds since all were told
+ * to begin, so that who gets its first turn late has had less of it), home (APIC id of
  * the CPU it was seen on most), share (per mille of its time at home), moves (times its CPU changed), stalled
  * (microseconds that it was charged for without getting any further: the host had taken the CPU away).
  */
@@ -19,16 +20,20 @@ struct hog {
     unsigned home, share, moves;
 };
 
-static struct hog compute(double until)
+struct order {
+    double begin, until;
+};
+
+static struct hog compute(struct order order)
 {
     static unsigned long seen[CPUS];
     unsigned long looks = 0;
     unsigned last = os_cpu(), now, i;
-    double cpu = os_cpu_time(), before = cpu, after, begin = os_now(), end = begin;
+    double cpu = os_cpu_time(), before = cpu, after, end = os_now();
     struct hog hog;
 
     memset(&hog, 0, sizeof(hog));
-    while (end < until) {
+    while (end < order.until) {
         now = os_cpu();
         if (now != last)
             hog.moves++;
@@ -43,7 +48,8 @@ static struct hog compute(double until)
         before = after;
     }
     hog.cpu = before - cpu;
-    hog.wall = end - begin;
+    hog.wall = end - order.begin;
+    hog.home = last;
     for (i = 0; i < CPUS; i++)
         if (seen[i] > seen[hog.home])
             hog.home = i;
@@ -51,17 +57,17 @@ static struct hog compute(double until)
     return hog;
 }
 
-/* A hog waits for the time to stop at, which is also its signal to start, so that none has a head start. */
+/* A hog waits for its order, which is also its signal to start, so that none has a head start. */
 static void child(int pin, int from, int to)
 {
     struct hog hog;
-    double until;
+    struct order order;
 
     if (pin >= 0 && os_pin(pin) != 0)
         _exit(3);
-    if (read(from, &until, sizeof(until)) != (ssize_t)sizeof(until))
+    if (read(from, &order, sizeof(order)) != (ssize_t)sizeof(order))
         _exit(4);
-    hog = compute(until);
+    hog = compute(order);
     _exit(write(to, &hog, sizeof(hog)) == (ssize_t)sizeof(hog) ? 0 : 5);
 }
 
@@ -70,7 +76,7 @@ int main(int argc, char **argv)
     static struct hog hogs[MOST];
     static pid_t children[MOST];
     int count, i, start[2], results[MOST][2];
-    double until;
+    struct order order;
     const char *place;
 
     if (argc != 4)
@@ -89,9 +95,10 @@ int main(int argc, char **argv)
             child(strcmp(place, "free") == 0 ? -1 : strcmp(place, "one") == 0 ? 0 : i, start[0], results[i][1]);
         close(results[i][1]);
     }
-    until = os_now() + atof(argv[2]) * 1e3;
+    order.begin = os_now();
+    order.until = order.begin + atof(argv[2]) * 1e3;
     for (i = 0; i < count; i++)
-        if (write(start[1], &until, sizeof(until)) != (ssize_t)sizeof(until))
+        if (write(start[1], &order, sizeof(order)) != (ssize_t)sizeof(order))
             die("start");
     for (i = 0; i < count; i++) {
         int status;

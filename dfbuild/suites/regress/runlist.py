@@ -15,7 +15,7 @@ from dfbuild.suites.probe import ProbeError
 
 _TIMEOUT = 300
 """Seconds that a test case has where its line does not say, as in dfregress(8)."""
-_LIMIT = re.compile(r"timeout=(\d+)")
+_LIMIT = re.compile(r"timeout=(\d{1,6})")
 
 
 class Code(IntEnum):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dfbuild.deadline import Deadline
+from dfbuild.errors import DfbuildError
 from dfbuild.releases import Release
 from dfbuild.session.protocol import Session
 from dfbuild.shell.protocol import Shell
@@ -16,7 +17,7 @@ _TAIL = 1000
 
 
 def test_testcase(
-    testcase: runlist.Entry,
+    testcase: runlist.Entry | DfbuildError,
     shell: Shell,
     release: Release,
     guest: Session,
@@ -25,6 +26,8 @@ def test_testcase(
     fact: Callable[[str, object], None],
 ) -> None:
     """It ends as RESULT_PASS, within the time that its line gives it on a machine that is as fast as it thinks."""
+    if isinstance(testcase, DfbuildError):
+        raise testcase
     line = testcase.line(release.console.slower(guest.manifest.accel) * guest.manifest.patience)
     (tmp_path / "runlist").write_text(f"{line}\n")
     place = release.shell.serial.directory

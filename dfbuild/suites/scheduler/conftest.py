@@ -11,6 +11,12 @@ from dfbuild.suites.scheduler.windows import Windows
 FAIR_HOGS = 3
 
 
+def homes(hogs: Report, count: int) -> list[int]:
+    """APIC ids of the CPUs that the processes were on most, of those that computed at all."""
+    computed = zip(hogs.integers("home", count), hogs.numbers("cpu", count), strict=True)
+    return [home for home, cpu in computed if cpu > 0]
+
+
 @pytest.fixture(scope="session")
 def free_hogs(probe: Probes, cell: Cell) -> Windows:
     """As many computing processes as CPUs, placed by the scheduler."""

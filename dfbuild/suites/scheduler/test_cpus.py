@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from dfbuild.model import Cell
 from dfbuild.suites.probe import Report, integers
+from dfbuild.suites.scheduler.conftest import homes
 
 Ask = Callable[[str], str]
 Fact = Callable[[str, object], None]
@@ -26,8 +27,6 @@ def test_cpu_threads(ask: Ask, cell: Cell, fact: Fact) -> None:
 
 def test_cpus_work(pinned_hogs: Report, cell: Cell, fact: Fact) -> None:
     """A process pinned to each CPU really computes there."""
-    homes = pinned_hogs.integers("home", cell.shape.cpus)
-    fact("apic ids", " ".join(map(str, homes)))
-    assert len(set(homes)) == cell.shape.cpus, (
-        f"pinned to {cell.shape.cpus} CPUs, computing on {sorted(set(homes))}"
-    )
+    at = homes(pinned_hogs, cell.shape.cpus)
+    fact("apic ids", " ".join(map(str, at)))
+    assert len(set(at)) == cell.shape.cpus, f"pinned to {cell.shape.cpus} CPUs, computing on {sorted(set(at))}"

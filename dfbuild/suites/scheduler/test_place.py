@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from dfbuild.model import Cell
 from dfbuild.suites.probe import Report
-from dfbuild.suites.scheduler.conftest import FAIR_HOGS
+from dfbuild.suites.scheduler.conftest import FAIR_HOGS, homes
 from dfbuild.suites.scheduler.windows import Windows
 
 Samples = Callable[..., None]
@@ -27,7 +27,7 @@ MOST_SHARED = 1.1
 def test_placement(free_hogs: Windows, cell: Cell) -> None:
     """As many processes as CPUs: each CPU is somebody's home."""
     cpus = cell.shape.cpus
-    empty = free_hogs.figure(lambda hogs: cpus - len(set(hogs.integers("home", cpus))), 0)
+    empty = free_hogs.figure(lambda hogs: cpus - len(set(homes(hogs, cpus))), 0)
     assert empty == 0, f"of {cpus} CPUs {empty} were no home to any of {cpus} processes"
 
 

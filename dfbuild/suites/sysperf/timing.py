@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-_LINE = re.compile(r"^(?P<what>.*?)\s+[\d.]+s (?P<loops>\d+) loops,\s+\d+ loops/sec,\s+(?P<us>[\d.]+)uS/loop$")
+_LINE = re.compile(
+    r"^(?P<what>.*?)\s+[\d.]+s (?P<loops>\d{1,12}) loops,\s+\d+ loops/sec,\s+(?P<us>\d{1,12}(\.\d{1,12})?)uS/loop$"
+)
 
 
 def timings(text: str) -> dict[str, float]:
