@@ -87,6 +87,10 @@ class BuildFailed(GuestError):
         self.component, self.log, self.tail = component, log, tail
 
 
+class BuildKilled(BuildFailed):
+    """A build step was ended by a signal: what it was writing is not whole."""
+
+
 class BootFailed(GuestError):
     """The guest ended before it reached its last boot stage."""
 

@@ -18,7 +18,7 @@ _SYSTEM = tuple(
 )
 
 # What every sandbox has of its own.
-_MADE = (Path("/dev"), Path("/proc"), Path("/tmp"))
+_MADE = (Path("/dev"), Path("/proc"), Path("/run"), Path("/tmp"))
 
 # Where a user's own runtime directory lies (XDG_RUNTIME_DIR), though it is below /run.
 _USERS = Path("/run/user")
@@ -60,7 +60,8 @@ class Mount:
 class Sandbox:
     """What a sandboxed process may do.
 
-    The host's `/tmp` is hidden; `readable` names inputs that may lie there. `mounts` put things at fixed places,
+    The host's `/tmp` is hidden, and so is `/run`: who can open a socket there can ask the host's daemons for things
+    that are done outside. `readable` names inputs that may lie in them. `mounts` put things at fixed places,
     outer ones before those inside them; what the host has at such a place is hidden. `devices` are device nodes
     that it may open (`/dev/kvm`).
     """
@@ -83,7 +84,8 @@ class Sandbox:
             *(["--share-net"] if self.network else []),
             "--cap-drop", "ALL",
             *_host([mount.inside for mount in self.mounts]),
-            "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp",
+            "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/run", "--tmpfs", "/tmp",
+            *(_resolver() if self.network else []),
         ]  # fmt: skip
         for path in self.readable:
             line += ["--ro-bind", str(path), str(path)]
@@ -109,6 +111,12 @@ class Sandbox:
             line += ["--setenv", name, value]
         line += ["--chdir", str(self.cwd or own[0])]
         return [*line, "--", *(str(word) for word in command)]
+
+
+def _resolver() -> list[str]:
+    """What /etc/resolv.conf is a link to, where that lies in /run."""
+    file = Path("/etc/resolv.conf").resolve()
+    return ["--ro-bind-try", str(file), str(file)] if Path("/run") in file.parents else []
 
 
 def _mounted(mount: Mount) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfbuild.errors import UsageError
+from dfbuild.errors import InfraError, UsageError
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:
@@ -27,6 +27,21 @@ def atomic_write(path: Path, data: bytes | str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_among(top: Path, path: Path, data: bytes) -> None:
+    """Write `path` below the directory `top`, whose content somebody else made: through none of its links.
+
+    Raises `InfraError` where the way to it leads out of `top`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.resolve().is_relative_to(top.resolve()):
+        raise InfraError(
+            f"{path.parent} leads out of {top}", hint="what was built there made a link of it: remove it"
+        )
+    path.unlink(missing_ok=True)
+    with path.open("xb") as file:
+        file.write(data)
 
 
 def remove(path: Path) -> None:

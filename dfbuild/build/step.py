@@ -13,9 +13,10 @@ from dfbuild.build.complaint import complaint
 from dfbuild.build.recipe import Kitchen
 from dfbuild.build.store import tail
 from dfbuild.deadline import Deadline
-from dfbuild.errors import BuildFailed
+from dfbuild.errors import BuildFailed, BuildKilled
 from dfbuild.sandbox import Sandbox
 
+_SIGNALLED = 128
 _LINE = 4096
 """How much of a line that does not end is kept."""
 _BACK = 60
@@ -81,7 +82,9 @@ def _require(status: int, argv: Sequence[str | Path], component: str, log: Path)
     if status != 0:
         # Jobs beside the one that failed still print behind it, and every make(1) that gives up because of it.
         why = complaint(tail(log, _BACK)) or f"{argv[0]} ended with status {status}"
-        raise BuildFailed(f"{component}: {why}", component=component, log=log, tail=tail(log))
+        # Of a signal a shell makes 128 and its number, and so does bwrap(1).
+        failed = BuildKilled if status < 0 or status > _SIGNALLED else BuildFailed
+        raise failed(f"{component}: {why}", component=component, log=log, tail=tail(log))
 
 
 def _watched(kitchen: Kitchen, argv: Sequence[str], log: Path, banner: re.Pattern[bytes]) -> int:

@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = build().parse_args(words)
     arguments.argv = words  # a run remembers how it was asked for
+    os.umask(0o022)  # what is made is for others to read, whoever makes it: images have its permissions
     module, function = arguments.run.split(":")
     try:
         with _held(arguments):

@@ -6,11 +6,13 @@ import contextlib
 import hashlib
 import json
 import os
+import posixpath
 import stat
 import threading
 from pathlib import Path
 from typing import Any
 
+from dfbuild.errors import UsageError
 from dfbuild.workspace import atomic_write
 
 NO_SOURCE = frozenset({".git", ".hg", ".svn", "CVS"})
@@ -49,7 +51,8 @@ class Hashes:
     def entries(self, part: str) -> list[tuple[str, str, str]]:
         """Everything in `part`, sorted: its name, what it is (`directory`, `link`, `file`, `program`), and content.
 
-        The content is SHA-256 of a file, the target of a link, nothing of a directory. Raises `FileNotFoundError`.
+        The content is SHA-256 of a file, the target of a link, nothing of a directory. Raises `FileNotFoundError`,
+        and `UsageError` for a link that leads to what is not hashed with it.
         """
         with self._lock:
             if self._seen is not None and part in self._seen:
@@ -82,11 +85,21 @@ class Hashes:
                 with os.scandir(path) as entries:
                     stack += [(e.path, f"{name}/{e.name}") for e in entries if e.name not in NO_SOURCE]
             elif stat.S_ISLNK(status.st_mode):
-                found.append((name, "link", str(Path(path).readlink())))
+                found.append((name, "link", self._link(name, str(Path(path).readlink()), part)))
             elif stat.S_ISREG(status.st_mode):
                 kind = "program" if status.st_mode & stat.S_IXUSR else "file"
                 found.append((name, kind, self._content(path, name, status)))
         return sorted(found)
+
+    def _link(self, name: str, target: str, part: str) -> str:
+        """The target of the link `name`, which has to lie in the tree, and not in place of the whole `part`."""
+        leads_to = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+        if name == part or leads_to.startswith(("/", "..")):
+            raise UsageError(
+                f"{self._root}/{name} is a symbolic link to {target}: what it leads to is no part of the tree",
+                hint="put the files in its place",
+            )
+        return target
 
     def _content(self, path: str, name: str, status: os.stat_result) -> str:
         seen = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

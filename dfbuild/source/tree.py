@@ -15,10 +15,12 @@ from dfbuild import process
 from dfbuild.deadline import Deadline
 from dfbuild.errors import InfraError, UsageError
 from dfbuild.releases import Release, available, load
+from dfbuild.sandbox import Mount, Sandbox
 from dfbuild.source.hashes import Hashes
 from dfbuild.workspace import Workspace, mark_used
 
 _HINT = "name a checkout with --src, or a repository with --src and a revision in it with --rev"
+_REPOSITORY = Path("/repository")
 _GIT = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false")
 
 
@@ -41,9 +43,7 @@ class Tree:
         except UsageError as error:
             now = error.message
         if now != was:
-            raise InfraError(
-                f"{self.path} was changed while it was built from", hint="what was made of it is gone: run it again"
-            )
+            raise changed_meanwhile(self.path)
 
     def hash_of(self, parts: Iterable[str]) -> str:
         """SHA-256 over the files and directories `parts`, by name; raises `UsageError` for one that is missing."""
@@ -54,6 +54,13 @@ class Tree:
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise UsageError(f"{self.path} has no {part}", hint="is the checkout whole?") from error
         return total.hexdigest()
+
+
+def changed_meanwhile(path: Path) -> InfraError:
+    """The error for a tree that is not what it was for the content key of what was made of it."""
+    return InfraError(
+        f"{path} was changed while it was built from", hint="what was made of it is gone: run it again"
+    )
 
 
 def open_tree(
@@ -139,12 +146,21 @@ def _export(repository: Path, rev: str, workspace: Workspace, deadline: Deadline
     unpacked = Path(tempfile.mkdtemp(dir=target.parent, prefix=".export-"))
     packed = unpacked.with_suffix(".tar")
     try:
+        common = _git(["rev-parse", "--path-format=absolute", "--git-common-dir"], environment, deadline)
+        if common.status != 0:
+            raise InfraError(f"cannot read {repository}: {common.output.strip()}")
+        # What the repository's own configuration has git run for its files is run where it can do nothing.
+        sandbox = Sandbox(
+            writable=(target.parent,),
+            mounts=(Mount(_REPOSITORY, Path(common.output.strip())),),
+            environment={"GIT_DIR": str(_REPOSITORY), "GIT_NO_LAZY_FETCH": "1"},
+        )
         commands: tuple[list[str | Path], ...] = (
             [*_GIT, "archive", "--format=tar", "-o", packed, name],
             ["tar", "-x", "--no-same-owner", "-f", packed, "-C", unpacked],
         )
         for argv in commands:
-            done = process.run(argv, deadline, environment=environment)
+            done = process.run(sandbox.argv(argv), deadline)
             if done.status != 0:
                 raise InfraError(f"cannot export {rev} of {repository}: {done.output.strip()}")
         unpacked.chmod(0o755)

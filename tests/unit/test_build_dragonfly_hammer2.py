@@ -50,7 +50,7 @@ FSTAB = b"/dev/vbd0s1d\t/\thammer2\trw\t1\t1\n"
 def small_world() -> Recipe:
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         for path, content in WORLD.items():
-            image.replace(kitchen.directory / image.ROOT / path, content)
+            image.replace(kitchen.directory / image.ROOT, path, content)
         (kitchen.directory / image.LOG).write_text(LOG)
         return {}
 

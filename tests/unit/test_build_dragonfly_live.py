@@ -39,7 +39,7 @@ LOG = "./etc type=dir mode=0755\n./etc/master.passwd mode=0600 gname=operator\n"
 def part(name: str, files: Mapping[str, bytes], log: str = "") -> Recipe:
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         for path, content in files.items():
-            image.replace(kitchen.directory / image.ROOT / path, content)
+            image.replace(kitchen.directory / image.ROOT, path, content)
         (kitchen.directory / image.LOG).write_text(log)
         return {}
 

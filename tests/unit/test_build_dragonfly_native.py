@@ -27,14 +27,18 @@ from dfbuild.workspace import Workspace
 RELEASE = releases.load("1.2")
 VARIANT = Variant("1.2", "gcc34", "on", "smp")
 IDENT = "SMP-GCC34-SSP"
+HANDLER = "__stack_smash_handler"
 
 
-def program(directory: Path, name: str, text: str) -> Path:
-    """A linked i386 program with these words in its data."""
+def program(directory: Path, name: str, text: str, *, call: str = HANDLER, compiler: str = "gcc") -> Path:
+    """A linked i386 program with these words in its data, and a call."""
     source = directory / f"{name}.c"
-    source.write_text(f'char words[] = "{text}"; int zeros[64]; void _start(void) {{ words[0]++; zeros[1]++; }}\n')
+    source.write_text(
+        f'char words[] = "{text}"; int zeros[64]; void {call}(void) {{ zeros[2]++; }}\n'
+        f"void _start(void) {{ words[0]++; zeros[1]++; {call}(); }}\n"
+    )
     command = [
-        "gcc",
+        compiler,
         "-m32",
         "-ffreestanding",
         "-nostdlib",
@@ -131,6 +135,19 @@ def test_the_kernel_of_the_guest_becomes_a_part_of_an_image(tmp_path: Path) -> N
     assert data == {"cross": len("built here") + 1, "native": len("built far") + 1, "differing": 4}
     assert made.facts["sections"][".text"]["differing"] == 0
     assert made.facts["sections"][".bss"] == {"cross": 0, "native": 0, "differing": 0}
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        ({"call": "nothing"}, "does not call __stack_smash_handler"),
+        ({"compiler": "clang-14"}, "was made by .*clang"),
+    ],
+)
+def test_a_kernel_that_is_not_what_the_cell_says_is_none(tmp_path: Path, made: dict[str, str], why: str) -> None:
+    guest = Guest(program(tmp_path, "native", "x", **made), ["7\n1090\n0\nstage 3: building it\n"])
+    with pytest.raises(BuildFailed, match=why):
+        build_all(recipe(tmp_path, guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)
 
 
 def test_what_fails_in_the_guest_is_the_builds_fault(tmp_path: Path) -> None:

@@ -52,6 +52,15 @@ def test_everything_is_where_the_boot_sector_and_the_header_say(
     assert real[0x211] == 0x81 and real[0x210] == 0xFF
 
 
+@pytest.mark.parametrize(("memory", "highest"), [(512, 0x1FFFFFFF), (3072, 0x7FFFFFFF), (65536, 0x7FFFFFFF)])
+def test_the_initrd_is_no_higher_than_the_kernel_can_reach(memory: int, highest: int) -> None:
+    kernel = bytearray(bz_image(4, b"k"))
+    struct.pack_into("<I", kernel, 0x22C, 0x7FFFFFFF)
+    disk = boot_disk(bytes(kernel), b"i" * 5000, "", memory)
+    (place,) = struct.unpack_from("<I", disk, SECTOR + 0x218)
+    assert highest - (16 << 20) < place + 5000 <= highest
+
+
 def test_what_cannot_be_booted_is_refused() -> None:
     with pytest.raises(InfraError, match="bzImage"):
         boot_disk(b"\x7fELF" + bytes(9000), b"", "", 256)

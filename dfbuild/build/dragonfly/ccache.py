@@ -7,6 +7,7 @@ compiled from the same text. Kernels need no cache: their object trees outlive t
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,8 +46,10 @@ def _before(sandbox: Sandbox, workspace: Workspace, check: str, namespace: str) 
     for name in _COMPILERS:
         link = place / "bin" / name
         if not link.is_symlink():
-            link.unlink(missing_ok=True)
-            link.symlink_to(program)
+            # Steps begin at a time.
+            mine = link.with_name(f".{name}.{secrets.token_hex(4)}")
+            mine.symlink_to(program)
+            mine.replace(link)
     environment = {
         "PATH": f"{_PLACE}/bin:{sandbox.environment['PATH']}",
         "CCACHE_DIR": f"{_PLACE}/store",

@@ -15,15 +15,17 @@ from dfbuild.build.dragonfly import install
 from dfbuild.errors import BuildFailed
 
 _MARK = "@@ "
+_FAILED = "@! "
 _TARGET = "@= "
 _NAMED = 50
-"""How many missing files the facts name."""
+"""How many missing files are named."""
 
-# Of every directory below $1 a line with its name, then what it would do to install.
+# Of every directory below $1 a line with its name, then what it would do to install, and whether it can't say all.
 DRY_RUN = """\
 walk() {
     echo "@@ $1"
-    ( cd "/usr/src/$1" && make -n -m /usr/src/share/mk "DIRPRFX=$1/" SHARED=copies install 2>/dev/null )
+    ( cd "/usr/src/$1" && make -n -m /usr/src/share/mk "DIRPRFX=$1/" SHARED=copies install 2>/dev/null ) ||
+        echo "@! $1"
     for name in $(cd "/usr/src/$1" && make -m /usr/src/share/mk -V SUBDIR); do
         [ -d "/usr/src/$1/$name.$MACHINE_ARCH" ] && name=$name.$MACHINE_ARCH
         [ -d "/usr/src/$1/$name" ] && (walk "$1/$name")
@@ -73,9 +75,14 @@ def script(dry_run: str, objects: str) -> str:
     for line in dry_run.splitlines():
         if line.startswith(_MARK):
             directory = f"{objects}/{line.removeprefix(_MARK)}"
-        elif line.strip() and directory:
+        elif line.strip() and directory and not line.startswith(_FAILED):
             lines.append(f"(cd {_quoted(directory)} 2>/dev/null; eval {_quoted(line)}) 2>/dev/null </dev/null")
     return "\n".join([*lines, "exit 0", ""])
+
+
+def unasked(dry_run: str) -> set[str]:
+    """The directories that do not say all that they would install: make(1) stops there without doing it."""
+    return {line.removeprefix(_FAILED) for line in dry_run.splitlines() if line.startswith(_FAILED)}
 
 
 def _quoted(text: str) -> str:
@@ -91,18 +98,24 @@ def told(output: str, destination: str) -> set[str]:
 def compare(expected: Iterable[str], tree: install.Tree, exempt: Mapping[str, str]) -> dict[str, Any]:
     """The facts: how many files are named, how many of them are there, in per cent, and which are not.
 
-    `exempt` has those that may be missing, with the reason. Raises `BuildFailed` if nothing is named.
+    `exempt` has those that may be missing, with the reason. Raises `BuildFailed` if nothing is named, and if
+    something else is missing.
     """
     named = {install.resolve(path, tree.links) for path in expected}
     if not named:
         raise BuildFailed("the makefiles name nothing to install", component="coverage")
     missing = sorted(path for path in named if path not in tree.types)
     unexplained = [path for path in missing if path not in exempt]
+    if unexplained:
+        raise BuildFailed(
+            f"{len(unexplained)} of {len(named)} files that the makefiles install are not there: {unexplained[0]}",
+            component="coverage",
+            tail="\n".join(unexplained[:_NAMED]),
+            hint="build.world.exempt of the release has those that may be missing, each with its reason",
+        )
     return {
         "named": len(named),
         "installed": len(named) - len(missing),
         "per cent": round(100 * (len(named) - len(missing)) / len(named), 2),
-        "missing": unexplained[:_NAMED],
-        "missing in all": len(unexplained),
         "exempt": {path: exempt[path] for path in missing if path in exempt},
     }

@@ -27,7 +27,7 @@ from dfbuild.image.manifest import Names
 from dfbuild.model import Shape, StepKind
 from dfbuild.releases import Release
 from dfbuild.sandbox import Sandbox
-from dfbuild.workspace import remove
+from dfbuild.workspace import remove, write_among
 
 ROOT, LOG = "root", "install.mtree"
 """Of a part."""
@@ -108,7 +108,7 @@ def recipe(
         kitchen.say("laying out the root file system")
         logs = [lay(need.path, tree) for need in laid]
         for path, content in {**files, _HOST_KEY: identity.host_key.read_bytes()}.items():
-            replace(tree / path, content)
+            replace(tree, path, content)
         text = "\n".join([*logs, dragonfly.log(), *((one.path / LOG).read_text() for one in made)])
         entries = manifest.scan(tree, manifest.parse_log(text, names(tree)))
         top = tree / _BOOT if hammer2 else tree
@@ -179,12 +179,10 @@ def lay(part: Path, tree: Path) -> str:
     return log.read_text(encoding="utf-8", errors="surrogateescape") if log.is_file() else ""
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Write a file anew: what was there may be a part's own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.write_bytes(content)
-    path.chmod(0o644)
+def replace(tree: Path, name: str, content: bytes) -> None:
+    """Write the file `name` of `tree` anew: what was there may be a part's own."""
+    write_among(tree, tree / name, content)
+    (tree / name).chmod(0o644)
 
 
 def _link(source: Path, target: Path) -> None:

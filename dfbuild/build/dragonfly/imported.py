@@ -88,6 +88,7 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
         "release": release.name,
         "medium": digest,
         "sizes": [own.root, sizes.swap],
+        "log": dragonfly.log(),
         "seed": {path: hashlib.sha256(content).hexdigest() for path, content in public.items()},
         "form": 1,
     }
@@ -126,7 +127,7 @@ def installing(release: Release, mark: str) -> Release:
 def seed(directory: Path, files: Mapping[str, bytes], target: Path, run: Run) -> None:
     """Write the seed: `files` as they lie on it, of which those below `root/` are a guest's, with its modes."""
     for path, content in files.items():
-        image.replace(directory / path, content)
+        image.replace(directory, path, content)
     guests = dragonfly.log().replace("\n./", "\n./root/")
     log = manifest.parse_log(f"./{dragonfly.INSTALL} mode=0755\n{guests}", Names({}, {}))
     iso.make(_SEED, directory, target, manifest.scan(directory, log), run)

@@ -12,6 +12,7 @@ from dfbuild.build.dragonfly import coverage, image, install, part, within
 from dfbuild.build.dragonfly.components import INSTALL_FLAGS, Site
 from dfbuild.build.dragonfly.layout import OBJ, SRC
 from dfbuild.errors import BuildFailed
+from dfbuild.workspace import write_among
 
 # Device nodes are the image's; and the makefile names programs of the system that it runs on.
 _DISTRIBUTION_FLAGS = ("-DNO_MAKEDEV_RUN", "MAKEWHATIS=makewhatis")
@@ -64,13 +65,14 @@ def _coverage(site: Site, root: Path) -> dict[str, Any]:
     variables = {"DESTDIR": destination}
     written = kitchen.directory / "told"
     told: set[str] = set()
+    unasked: set[str] = set()
 
     def one(name: str) -> None:
         script = f"coverage-{name.replace('/', '-')}.sh"
         out = site.output(["sh", "-c", coverage.DRY_RUN, "sh", name], "", f"coverage {name}", variables)
-        (site.objects / script).write_text(
-            coverage.script(out, f"{site.places.world}{SRC}"), errors="surrogateescape"
-        )
+        text = coverage.script(out, f"{site.places.world}{SRC}")
+        write_among(site.objects, site.objects / script, text.encode(errors="surrogateescape"))
+        unasked.update(coverage.unasked(out))
         inside = dataclasses.replace(
             site.at("", variables),
             mounts=tuple(dataclasses.replace(mount, writable=False) for mount in site.sandbox.mounts),
@@ -83,4 +85,4 @@ def _coverage(site: Site, root: Path) -> dict[str, Any]:
     site.each("comparing", one, site.components)
     written.rmdir()
     site.judge()
-    return coverage.compare(told, install.survey(root), site.exempt)
+    return {**coverage.compare(told, install.survey(root), site.exempt), "unasked": sorted(unasked)}

@@ -69,5 +69,5 @@ def _check(what: str, option: str, value: str, values: re.Pattern[str]) -> None:
 
 def _begins(line: str, beginnings: Sequence[tuple[str, ...]]) -> bool:
     """Whether a line of a configuration begins with the words of one of `beginnings`; a value does not count."""
-    words = line.partition("#")[0].replace("=", " ").split()
+    words = line.partition("#")[0].replace('"', " ").replace("=", " ").split()
     return any(tuple(words[: len(beginning)]) == beginning for beginning in beginnings)

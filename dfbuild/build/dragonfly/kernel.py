@@ -39,6 +39,7 @@ from dfbuild.releases import Release
 from dfbuild.releases.schema import Protection, Toolchain
 from dfbuild.sandbox import Mount, Sandbox
 from dfbuild.source import Tree
+from dfbuild.workspace import remove, write_among
 
 DEBUG = "kernel.debug"
 """The linked kernel with its debugging information, for who wants to read addresses."""
@@ -165,11 +166,14 @@ class _Site:
     def build(self, configuration: str, changed: objects.Changes) -> bool:
         """Everything up to the last module; returns whether a second attempt was needed."""
         known = self.outside / _KNOWN
+        if self.here.old and changed.untold:
+            self.kitchen.say(f"{self.ident}: everything anew, for makefiles or the set of headers changed")
+            remove(self.here.objects)
+            self.here.objects.mkdir()
         if changed.directives:
             known.unlink(missing_ok=True)
         conf = self._outside(_CONF) / self.ident
-        conf.parent.mkdir(exist_ok=True)
-        conf.write_text(configuration, encoding="latin-1")
+        write_among(self.here.objects, conf, configuration.encode("latin-1"))
         self.outside.mkdir(parents=True, exist_ok=True)
         if any(not (self.here.source / name).exists() for name in changed.names):
             # These would ask for files that are no more.

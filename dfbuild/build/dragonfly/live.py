@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,10 @@ def skeleton(release: Release, tree: Tree) -> Recipe:
         target = kitchen.directory / image.ROOT
         ignore = shutil.ignore_patterns(*own.without)
         shutil.copytree(tree.path / own.skeleton, target, symlinks=True, ignore=ignore)
+        for path in target.rglob("*"):
+            if not path.is_symlink():
+                # As its key has it: whose checkout it is from makes no difference.
+                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
         return {"files": sum(path.is_file() for path in target.rglob("*"))}
 
     inputs = {"tree": tree.hash_of((own.skeleton,)), "without": list(own.without), "form": 1}
@@ -69,7 +74,7 @@ def recipe(
         text = kept("\n".join(logs), own.kept)
         logs = [image.lay(need.path, tree) for need in above]
         for path, content in files.items():
-            image.replace(tree / path, content)
+            image.replace(tree, path, content)
         text = "\n".join([text, *logs])
         run = image.runner(kitchen)
         esp.make_small(disks.find(tree, _LOADER), tree / EFI, epoch=epoch, run=run)

@@ -18,6 +18,7 @@ from dfbuild.build.recipe import DISK, Artefact, Kitchen, Machine, Recipe, Workb
 from dfbuild.errors import BuildFailed
 from dfbuild.model import Disk, Login, Media, StepKind, Variant
 from dfbuild.releases import Release
+from dfbuild.releases.schema import Protection
 from dfbuild.source import Tree
 
 MEMORY = 512
@@ -100,6 +101,7 @@ def recipe(
     installed = data.kernel(release).installed
     environment = _environment(release, variant.toolchain)
     memory = _memory(release)
+    protector = release.stack_protectors[variant.stack_protector].of_kernel
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         guest, crossed = kitchen.needs
@@ -119,12 +121,28 @@ def recipe(
             if answer.status != 0:
                 raise BuildFailed(f"no kernel in {place}", component=ident, tail=answer.text)
             shell.get("/var/tmp/kernel", target, kitchen.deadline)
+        _prove(target, crossed.path / image.ROOT / installed, protector)
         target.chmod(0o555)
         _log(crossed, installed, kitchen.directory / image.LOG)
         return {"seconds": seconds, "sections": compare(crossed.path / image.ROOT / installed, target)}
 
     inputs = {"compiler": variant.toolchain, "memory": memory, "form": 1}
     return Recipe(StepKind.KERNEL, f"{cross.name} native", inputs, make, needs=(builder, cross), minutes=240)
+
+
+def _prove(made: Path, crossed: Path, protector: Protection) -> None:
+    """Raise `BuildFailed` unless the kernel `made` in the guest is of the compilers that the cross-built one is of,
+    and calls what its protector says."""
+    theirs, ours = (elf.objects(kernel, ()).comments for kernel in (made, crossed))
+    if theirs != ours:
+        told = ", ".join(sorted(theirs)) or "nobody who says so"
+        raise BuildFailed(f"the kernel was made by {told}, not by {', '.join(sorted(ours))}", component=_KERNEL)
+    for symbol in protector.present:
+        if not elf.calls(made, symbol):
+            raise BuildFailed(f"the kernel does not call {symbol}", component=_KERNEL)
+    for symbol in protector.absent:
+        if elf.calls(made, symbol):
+            raise BuildFailed(f"the kernel calls {symbol}, which must not be there", component=_KERNEL)
 
 
 def buildworld(release: Release, variant: Variant, builder: Recipe, login: Login, machine: Machine) -> Recipe:

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from dfbuild.build.dragonfly import edits
 from dfbuild.build.dragonfly.data import Edit
-from dfbuild.errors import BuildFailed
+from dfbuild.errors import BuildFailed, BuildKilled
 from dfbuild.source import Tree
 from dfbuild.workspace import Workspace, atomic_write
 
@@ -40,10 +40,13 @@ _DIRECTIVE = re.compile(r"^[ \t]*#(?:.*\\\n)*.*", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What `sync` has done. `directives` says whether what depends on what may be different now."""
+    """What `sync` has done. `directives` says whether what depends on what may be different now, `untold` whether
+    something changed that objects depend on without make(1) knowing: a makefile, a configuration, or a header that
+    came or went, so that another one of its name counts."""
 
     names: tuple[str, ...]
     directives: bool
+    untold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,8 @@ class Place:
 def place(workspace: Workspace, key: str, otherwise: Path, say: Callable[[str], None]) -> Iterator[Place]:
     """The object tree `key`, for the time of the block; if somebody else builds in it, a new one at `otherwise`.
 
-    A `BuildFailed` leaves it as it is: make(1) has come to its own end. Anything else that ends the block makes the
-    next one begin anew.
+    A `BuildFailed` leaves it as it is: make(1) has come to its own end. Anything else that ends the block, a signal
+    too, makes the next one begin anew.
     """
     path = workspace.objects / key
     path.mkdir(parents=True, exist_ok=True)
@@ -85,6 +88,8 @@ def place(workspace: Workspace, key: str, otherwise: Path, say: Callable[[str], 
         mark.touch()
         try:
             yield found
+        except BuildKilled:
+            raise
         except BuildFailed:
             mark.unlink()
             raise
@@ -138,7 +143,9 @@ def sync(
     atomic_write(memory, json.dumps(wanted))
     done = {name for name in (*gone, *new) if wanted.get(name, present.get(name, [""]))[0] != "directory"}
     same = all(before.get(name) is not None and before[name] == _directives(here.source / name) for name in done)
-    return Changes(tuple(sorted(done)), directives=not same)
+    moved = {name for name in done if (name in wanted) is not (name in present)}
+    untold = any(Path(name).suffix not in _SOURCES or (name in moved and name.endswith(".h")) for name in done)
+    return Changes(tuple(sorted(done)), directives=not same, untold=untold)
 
 
 def _directives(file: Path) -> list[str] | None:

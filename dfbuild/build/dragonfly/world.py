@@ -23,7 +23,8 @@ from dfbuild.model import StepKind
 from dfbuild.releases import Release
 from dfbuild.releases.schema import Protection
 from dfbuild.sandbox import Mount
-from dfbuild.source import Tree
+from dfbuild.source import Tree, changed_meanwhile
+from dfbuild.workspace import write_among
 
 _MAKE_CONF = OBJ / "make.conf"
 _CFLAGS = "-O -pipe"
@@ -40,6 +41,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
     build, world = data.of(release), data.world(release)
     parts = within.Parts(tree, build, tuple(top(tree.path, world.without)))
     kernel = tuple(kernel_files(tree.path, world.kernel))
+    of_kernel = _digest(tree.path, kernel)
     changes = kernel_edits(build.edits, tree.path, world.kernel)
     flags = release.toolchains[name].known(protection.flags)
     needs = (
@@ -54,6 +56,8 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
             if here.old:
                 kitchen.say("going on where the last attempt failed")
             made = everything(kitchen, here.objects)
+            if _digest(tree.path, kernel_files(tree.path, world.kernel)) != of_kernel:
+                raise changed_meanwhile(tree.path)
         for rest in (here.path, kitchen.directory / "edited", kitchen.directory / "sys"):
             shutil.rmtree(rest)
         return made
@@ -61,7 +65,8 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
     def everything(kitchen: Kitchen, place: Path) -> Mapping[str, Any]:
         for path in kernel:
             _copy(tree.path / path, kitchen.directory / path)
-        (place / _MAKE_CONF.name).write_text(make_conf(flags, world.unprotected, world.options))
+        conf = make_conf(flags, world.unprotected, world.options)
+        write_among(place, place / _MAKE_CONF.name, conf.encode())
         sandbox = within.sandbox(
             kitchen,
             parts,
@@ -85,7 +90,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
 
     inputs = {
         **parts.inputs(),
-        "kernel": _digest(tree.path, kernel),
+        "kernel": of_kernel,
         "kernel edits": edits.words(changes),
         "world": world.model_dump(exclude={"kit"}),
         "flags": list(flags),
@@ -166,7 +171,8 @@ def _prove(
     symbols = {*protection.present, *protection.absent}
     found = {
         path.relative_to(compiled).as_posix(): elf.objects(path, symbols)
-        for path in sorted(compiled.rglob("*.o"))
+        for form in ("*.o", "*.So")  # of shared libraries
+        for path in sorted(compiled.rglob(form))
         if path.is_file()
     }
     return evidence.prove(

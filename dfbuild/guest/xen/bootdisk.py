@@ -89,6 +89,8 @@ _CODE = """
 _PLACES = 0x9E
 """Where the data behind the code begin."""
 
+_HIGHEST = 0x37FFFFFF
+
 
 def boot_disk(kernel: bytes, initrd: bytes, append: str, memory: int) -> bytes:
     """A raw disk image that boots the bzImage `kernel` in a guest with `memory` MiB.
@@ -102,7 +104,9 @@ def boot_disk(kernel: bytes, initrd: bytes, append: str, memory: int) -> bytes:
         raise UsageError(f"a kernel command line of {len(line)} bytes: an HVM guest's has {_COMMAND_LINE_SIZE - 1}")
     setup = bytearray(kernel[: ((kernel[0x1F1] or 4) + 1) * _SECTOR])
     rest = _chunks(kernel[len(setup) :])
-    place = ((memory << 20) - _KEPT_FREE - len(initrd)) & ~0xFFF
+    # initrd_addr_max (Documentation/x86/boot.rst); headers before 2.03 have none.
+    highest = struct.unpack_from("<I", kernel, 0x22C)[0] or _HIGHEST
+    place = (min(memory << 20, highest + 1) - _KEPT_FREE - len(initrd)) & ~0xFFF
     setup[0x210] = 0xFF  # type_of_loader: one without a number
     setup[0x211] |= 0x80  # loadflags: CAN_USE_HEAP
     struct.pack_into("<II", setup, 0x218, place if initrd else 0, len(initrd))
