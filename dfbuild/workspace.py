@@ -34,11 +34,11 @@ def write_among(top: Path, path: Path, data: bytes) -> None:
 
     Raises `InfraError` where the way to it leads out of `top`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.parent.resolve().is_relative_to(top.resolve()):
         raise InfraError(
             f"{path.parent} leads out of {top}", hint="what was built there made a link of it: remove it"
         )
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     with path.open("xb") as file:
         file.write(data)

@@ -54,6 +54,14 @@ def test_what_is_asked_replaces_what_was_there() -> None:
     ]
 
 
+def test_what_stands_in_quotes_is_replaced_too() -> None:
+    base = 'machine i386\noptions "COMPAT_43"\noptions "HZ=100"\nmakeoptions CONF_CFLAGS="-O"\n'
+    kernel = Kernel(options={"HZ": "1000"}, without=("options COMPAT_43",))
+    assert lines(kernconf.derive(base, "TEST", kernel, {"CONF_CFLAGS": "-O2"})) == [
+        "ident TEST", "machine i386", "options HZ=1000", 'makeoptions CONF_CFLAGS="-O2"',
+    ]  # fmt: skip
+
+
 def test_without_wishes_only_the_name_changes() -> None:
     kept = [line for line in lines(BASE) if not line.startswith("ident")]
     assert derived(Kernel()) == ["ident TEST", *kept]

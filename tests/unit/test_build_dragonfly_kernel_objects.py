@@ -9,10 +9,10 @@ import pytest
 
 from dfbuild.build.dragonfly import objects
 from dfbuild.build.dragonfly.data import Edit
-from dfbuild.errors import BuildFailed, Cancelled
+from dfbuild.errors import BuildFailed, BuildKilled, Cancelled, InfraError
 from dfbuild.source import Tree
 from dfbuild.source.hashes import Hashes
-from dfbuild.workspace import Workspace
+from dfbuild.workspace import Workspace, write_among
 
 EDIT = Edit(file="sys/a.c", find="old", put="new", reason="a test")
 
@@ -95,6 +95,29 @@ def test_what_is_no_source_file_may_decide_about_dependencies(tmp_path: Path, pl
     assert objects.sync(place, tree(tmp_path / "third", Makefile="A=2"), ["sys"], []).directives
 
 
+@pytest.mark.parametrize(
+    ("change", "untold"),
+    [
+        ({"a_c": "int two;"}, False),
+        ({"b_h": "int b2;"}, False),
+        ({"c_c": "int more;"}, False),
+        ({"Makefile": "A=2"}, True),
+        ({"files": "a.c"}, True),
+        ({"c_h": "int c;"}, True),
+        ({"b_h": None}, True),
+        ({"a_c": None}, False),
+    ],
+)
+def test_what_objects_depend_on_without_make_knowing(
+    tmp_path: Path, place: objects.Place, change: dict[str, str | None], untold: bool
+) -> None:
+    first: dict[str, str | None] = {"a_c": "int one;", "b_h": "int b;", "Makefile": "A=1"}
+    for number, files in enumerate((first, first | change)):
+        there = {name: text for name, text in files.items() if text is not None}
+        made = objects.sync(place, tree(tmp_path / str(number), **there), ["sys"], [])
+    assert made.untold is untold
+
+
 def test_files_of_ours_are_among_the_trees(tmp_path: Path, place: objects.Place) -> None:
     source = tree(tmp_path / "tree", a_c="old")
     own = tmp_path / "own.c"
@@ -166,6 +189,15 @@ def test_a_failed_build_is_gone_on_with_and_a_cut_off_one_is_not(tmp_path: Path)
     assert said == []
 
 
+def test_what_a_signal_ended_is_not_gone_on_with(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with pytest.raises(BuildKilled), objects.place(workspace, "key", tmp_path / "other", print) as first:
+        (first.objects / "gen.c").write_text("int half")
+        raise BuildKilled("sh ended with status 137", component="kernel")
+    with objects.place(workspace, "key", tmp_path / "other", print) as second:
+        assert not second.old and list(second.objects.iterdir()) == []
+
+
 def test_two_builds_at_a_time_do_not_meet(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     said: list[str] = []
@@ -184,3 +216,20 @@ def test_keys_tell_ways_of_building_apart() -> None:
     ways: list[dict[str, object]] = [{"flags": ["-O"]}, {"flags": ["-O2"]}, {"flags": ["-O"], "epoch": 1}]
     assert len({objects.key(way) for way in ways}) == 3
     assert objects.key({"a": 1, "b": 2}) == objects.key({"b": 2, "a": 1})
+
+
+def test_a_file_among_what_a_build_made_is_written_through_none_of_its_links(tmp_path: Path) -> None:
+    top, mine = tmp_path / "top", tmp_path / "mine"
+    top.mkdir()
+    mine.mkdir()
+    (mine / "file").write_text("mine")
+    (top / "file").symlink_to(mine / "file")
+    write_among(top, top / "file", b"built")
+    assert (top / "file").read_text() == "built" and not (top / "file").is_symlink()
+    (top / "root").symlink_to(mine)
+    for path in (top / "root/file", top / "root/deeper/file", top / "../mine/file"):
+        with pytest.raises(InfraError, match="leads out of"):
+            write_among(top, path, b"built")
+    assert [path.name for path in mine.iterdir()] == ["file"] and (mine / "file").read_text() == "mine"
+    write_among(top, top / "new/deeper/file", b"built")
+    assert (top / "new/deeper/file").read_text() == "built"

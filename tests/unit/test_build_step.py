@@ -11,7 +11,7 @@ import pytest
 from dfbuild.build import step
 from dfbuild.build.recipe import Kitchen
 from dfbuild.deadline import Deadline
-from dfbuild.errors import BuildFailed, DeadlineExceeded
+from dfbuild.errors import BuildFailed, BuildKilled, DeadlineExceeded
 from dfbuild.sandbox import Sandbox
 from dfbuild.workspace import Workspace
 
@@ -53,6 +53,15 @@ def test_a_failure_has_its_component_and_last_lines(tmp_path: Path, banner: re.P
         sh(place, "seq 1000; echo the reason; exit 7", banner)
     assert caught.value.component == "bin/part"
     assert caught.value.tail.endswith("1000\nthe reason")
+
+
+@pytest.mark.parametrize(
+    ("script", "killed"), [("kill -KILL $$", True), ("sh -c 'kill -KILL $$'", True), ("exit 1", False)]
+)
+def test_what_a_signal_ended_is_told_apart(tmp_path: Path, script: str, killed: bool) -> None:
+    with pytest.raises(BuildFailed) as caught:
+        sh(kitchen(tmp_path, []), script)
+    assert isinstance(caught.value, BuildKilled) is killed
 
 
 def test_output_is_what_was_printed_and_not_what_was_complained_of(tmp_path: Path) -> None:

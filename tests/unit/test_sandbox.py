@@ -78,6 +78,25 @@ def test_host_tmp_is_hidden_unless_named(tmp_path: Path) -> None:
     assert inside(Sandbox(writable=(own,), readable=(secret,)), f"test -e {secret}").status == 0
 
 
+@pytest.mark.parametrize("network", [False, True])
+@pytest.mark.parametrize("mounted", [False, True])
+def test_the_hosts_daemons_cannot_be_asked_for_anything(tmp_path: Path, network: bool, mounted: bool) -> None:
+    """Their sockets are in /run; who may only read can connect all the same."""
+    with socket.socket(socket.AF_UNIX) as daemon:
+        place = Path("/run") / f"dfbuild-test-{tmp_path.name}"
+        try:
+            daemon.bind(str(place))
+        except PermissionError:
+            pytest.skip("only root makes sockets in /run")
+        try:
+            mounts = (Mount(Path("/kit"), tmp_path),) if mounted else ()
+            sandbox = Sandbox(writable=(tmp_path,), mounts=mounts, network=network)
+            said = process.run(sandbox.argv(["ls", "-A", "/run"]), Deadline.after(20))
+        finally:
+            place.unlink()
+    assert said.status == 0 and place.name not in said.output
+
+
 def test_network_is_out_of_reach_unless_asked(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

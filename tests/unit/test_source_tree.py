@@ -165,6 +165,29 @@ def test_a_tree_that_stands_still_is_looked_at_once(
     assert opened.hash_of(["bin"]) == opened.still().hash_of(["bin"]) != before
 
 
+@pytest.mark.parametrize(
+    ("link", "target", "refused"),
+    [
+        ("bin/two", "one", False),
+        ("bin/two", "../sys/nowhere", False),
+        ("bin/two", "../../elsewhere", True),
+        ("bin/two", "/etc/passwd", True),
+        ("lib", "bin", True),
+    ],
+)
+def test_links_lead_to_what_is_hashed(
+    tmp_path: Path, workspace: Workspace, deadline: Deadline, link: str, target: str, refused: bool
+) -> None:
+    root = tree(tmp_path / "tree")
+    (root / link).symlink_to(target)
+    opened = open_tree(str(root), workspace, deadline)
+    if refused:
+        with pytest.raises(UsageError, match=f"{link} is a symbolic link to {target}"):
+            opened.hash_of([link.partition("/")[0]])
+    else:
+        assert opened.hash_of(["bin"])
+
+
 def test_a_missing_part_is_the_users_mistake(tmp_path: Path, workspace: Workspace, deadline: Deadline) -> None:
     opened = open_tree(str(tree(tmp_path / "tree")), workspace, deadline)
     assert opened.hash_of(["bin", PARAM]) == opened.hash_of([PARAM, "bin", "bin"])
@@ -197,6 +220,21 @@ def test_revisions_come_out_of_repositories(
     for wrong in ("none-such", "--output=x", "first:bin/one"):
         with pytest.raises(UsageError, match="has no revision"):
             open_tree(str(repository), workspace, deadline, rev=wrong)
+
+
+def test_what_a_repository_has_git_run_can_do_nothing(
+    tmp_path: Path, workspace: Workspace, deadline: Deadline
+) -> None:
+    repository = tree(tmp_path / "tree")
+    git(repository, "init", "-q")
+    (repository / ".gitattributes").write_text("* filter=x\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "x")
+    touched = tmp_path / "touched"
+    git(repository, "config", "filter.x.smudge", f"sh -c 'touch {touched}; cat'")
+    exported = open_tree(str(repository), workspace, deadline, rev="main")
+    assert (exported.path / "bin/one").read_text() == "1"
+    assert not touched.exists()
 
 
 def test_a_directory_that_is_no_repository_has_no_revisions(
