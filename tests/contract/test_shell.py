@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from dfbuild.releases.schema import SerialShell as SerialData
 from dfbuild.releases.schema import Shell as ShellData
 from dfbuild.releases.schema import SshShell as SshData
 from dfbuild.shell import Answer, CopyFailed, Shell, ShellLost
+from dfbuild.shell.copy import mode_of
 from dfbuild.shell.serial import SerialShell
 from dfbuild.shell.ssh import SshShell
 from dfbuild.workspace import Workspace
@@ -284,7 +286,9 @@ def test_files_go_there_and_back(shell: Shell, run: Run, way: Way, tmp_path: Pat
     shell.put(source, there, Deadline.after(way.patience))
     shell.get(there, back, Deadline.after(way.patience))
     assert back.read_bytes() == source.read_bytes()
-    assert back.stat().st_mode & 0o7777 == mode
+    assert back.stat().st_mode & 0o7777 == mode & 0o777, "nothing from a guest runs as somebody else here"
+    kept = run(f"ls -l {shlex.quote(there)}").text[:10]
+    assert mode_of(kept.encode()) == mode
     assert run(f"ls {way.scratch} | grep -c dfb- || :").text.splitlines()[-1] in ("0", "1")
     assert run(f"rm -f {way.scratch}/a*").status == 0
 
