@@ -42,7 +42,10 @@ class Shell(Protocol):
         ...
 
     def get(self, source: str, target: Path, deadline: Deadline) -> None:
-        """Copy a guest file to `target` on the host and verify its checksum."""
+        """Copy a guest file to `target` on the host and verify its checksum.
+
+        It keeps its permissions, but for set-uid and the like: what a guest says of that is not ours to believe.
+        """
         ...
 
     def close(self) -> None: ...
