@@ -24,11 +24,11 @@ class CountingConsole(PtyConsole):
     """Remembers what was typed."""
 
     def __init__(self, home: Path) -> None:
-        super().__init__(home, ["dash", "-i"])
         self.home = home
         self.typed: list[bytes] = []
         self.hurts: list[tuple[bytes, bytes]] = []
         """What is to be printed otherwise, once each."""
+        super().__init__(home, ["dash", "-i"])
 
     def print(self, data: bytes) -> None:
         for hurt in [pair for pair in self.hurts if pair[0] in data]:
