@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import zlib
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import NamedTuple
@@ -20,6 +21,9 @@ _IP = struct.Struct("!BBHHHBBH4s4s")
 _TCP = struct.Struct("!HHIIBBHHH")
 _TYPE_IP, _TYPE_ARP = 0x0800, 0x0806
 _PROTOCOL_ICMP, _PROTOCOL_TCP = 1, 6
+_OPTION_MSS, _OPTION_STAMPS = 2, 8
+STAMPS_SIZE = 12
+"""Bytes that timestamps take of a segment."""
 
 
 class Flag(IntFlag):
@@ -48,7 +52,10 @@ class Flow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One TCP segment. `ack` counts only with `Flag.ACK`; `mss` is the option of that name, None without it."""
+    """One TCP segment. `ack` counts only with `Flag.ACK`.
+
+    `mss` and `stamps`, TSval and TSecr, are the options of these names (RFC 9293, RFC 7323), None without them.
+    """
 
     flow: Flow
     flags: Flag
@@ -57,6 +64,7 @@ class Segment:
     window: int = 0
     payload: bytes = b""
     mss: int | None = None
+    stamps: tuple[int, int] | None = None
 
     @property
     def length(self) -> int:
@@ -129,7 +137,9 @@ def encode_segment(segment: Segment, source_mac: str, target_mac: str) -> bytes:
     """A whole frame, with right checksums."""
     flow = segment.flow
     source, target = socket.inet_aton(flow.source), socket.inet_aton(flow.target)
-    options = b"" if segment.mss is None else struct.pack("!BBH", 2, 4, segment.mss)
+    options = b"" if segment.mss is None else struct.pack("!BBH", _OPTION_MSS, 4, segment.mss)
+    if segment.stamps is not None:
+        options += struct.pack("!BBBBII", 1, 1, _OPTION_STAMPS, STAMPS_SIZE - 2, *segment.stamps)
     header = _TCP.pack(
         flow.source_port,
         flow.target_port,
@@ -145,6 +155,23 @@ def encode_segment(segment: Segment, source_mac: str, target_mac: str) -> bytes:
     total = checksum(_pseudo_header(source, target, len(body)) + body)
     body = body[:16] + total.to_bytes(2, "big") + body[18:]
     return _encode_ip(_PROTOCOL_TCP, source, target, body, source_mac, target_mac)
+
+
+def fragments(frame: bytes, size: int) -> list[bytes]:
+    """The frame's IP packet in fragments that carry at most `size` bytes of it, a multiple of 8 (RFC 791, 3.2)."""
+    start = _ETHERNET.size + _IP.size
+    body, pieces = frame[start:], []
+    # Segments have an Internet checksum in themselves that makes them all alike to another one.
+    identification = zlib.crc32(body) & 0xFFFF
+    for offset in range(0, len(body), size):
+        piece = body[offset : offset + size]
+        more = 0x2000 if offset + size < len(body) else 0
+        header = bytearray(frame[_ETHERNET.size : start])
+        struct.pack_into("!HHH", header, 2, _IP.size + len(piece), identification, more | offset // 8)
+        struct.pack_into("!H", header, 10, 0)
+        struct.pack_into("!H", header, 10, checksum(bytes(header)))
+        pieces.append(frame[: _ETHERNET.size] + bytes(header) + piece)
+    return pieces
 
 
 def encode_unreachable(quoted: Segment, code: int, router: str, source_mac: str, target_mac: str) -> bytes:
@@ -206,18 +233,29 @@ def _decode_tcp(source: bytes, target: bytes, body: bytes) -> Segment | None:
     if not _TCP.size <= header <= len(body) or checksum(_pseudo_header(source, target, len(body)) + body) != 0:
         return None
     flow = Flow(socket.inet_ntoa(source), source_port, socket.inet_ntoa(target), target_port)
-    mss = _option_mss(body[_TCP.size : header])
-    return Segment(flow, Flag(flags & 63), seq, ack, window, body[header:], mss)
+    options = _options(body[_TCP.size : header])
+    mss, stamps = options.get(_OPTION_MSS, b""), options.get(_OPTION_STAMPS, b"")
+    return Segment(
+        flow,
+        Flag(flags & 63),
+        seq,
+        ack,
+        window,
+        body[header:],
+        int.from_bytes(mss, "big") if len(mss) == 2 else None,
+        (int.from_bytes(stamps[:4], "big"), int.from_bytes(stamps[4:], "big")) if len(stamps) == 8 else None,
+    )
 
 
-def _option_mss(options: bytes) -> int | None:
+def _options(options: bytes) -> dict[int, bytes]:
+    """The options by their kinds, as far as they are well-formed."""
+    found = {}
     while options and options[0] != 0:
         if options[0] == 1:
             options = options[1:]
             continue
         if len(options) < 2 or not 2 <= options[1] <= len(options):
-            return None
-        if options[:2] == b"\x02\x04":
-            return int.from_bytes(options[2:4], "big")
+            break
+        found[options[0]] = options[2 : options[1]]
         options = options[options[1] :]
-    return None
+    return found

@@ -11,20 +11,24 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
 from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import Cancelled, DeadlineExceeded
 from dfbuild.wire.conversation import Conversation
-from dfbuild.wire.frames import Arp, Flag, Flow, Segment, decode, encode_arp, encode_segment
+from dfbuild.wire.frames import Arp, Flag, Flow, Segment, decode, encode_arp, encode_segment, fragments
 from dfbuild.wire.link import Link
 from dfbuild.wire.tcp import Connection, refusal
 
 _TICK = 0.25
 """Seconds: how finely retransmission is timed."""
 MAC = "52:54:00:0a:09:02"
+
+
+def _whole(frame: bytes) -> list[bytes]:
+    return [frame]
 
 
 class Listener:
@@ -56,6 +60,9 @@ class Peer:
         self._answers: collections.Counter[str] = collections.Counter()
         self._conversations: dict[Flow, Conversation] = {}
         self._listeners: dict[int, Listener] = {}
+        self._cut: Callable[[bytes], list[bytes]] = _whole
+        self.unclaimed: collections.Counter[Flow] = collections.Counter()
+        """Resets that came for no connection of the peer's, by their flows as it sees them."""
         self._port = self._random.randrange(20000, 60000)
         self._thread = threading.Thread(target=self._run, name="wire-peer", daemon=True)
 
@@ -81,24 +88,33 @@ class Peer:
                 deadline.sooner(self.rto).wait(self._ready, lambda: self._answers[address] > before)
                 return self.neighbours[address]
 
-    def start(self, address: str, port: int, *, source_port: int | None = None) -> Conversation:
+    def start(
+        self, address: str, port: int, *, source_port: int | None = None, stamp: int | None = None
+    ) -> Conversation:
         """Send the first segment of a connection to a neighbour that is known, and don't wait."""
         with self._ready:
             if source_port is None:
                 source_port = self._next_port(address, port)
-            connection = Connection(Flow(self.address, source_port, address, port), self._random.getrandbits(32))
+            flow = Flow(self.address, source_port, address, port)
+            connection = Connection(flow, self._random.getrandbits(32), stamp)
             conversation = Conversation(self, connection)
             self._conversations[connection.flow] = conversation
             self._send(connection.open())
             return conversation
 
     def connect(
-        self, address: str, port: int, deadline: Deadline, *, source_port: int | None = None
+        self,
+        address: str,
+        port: int,
+        deadline: Deadline,
+        *,
+        source_port: int | None = None,
+        stamp: int | None = None,
     ) -> Conversation:
         """A connection that is established. Raises `WireError` if it is refused."""
         if address not in self.neighbours:
             self.resolve(address, deadline)
-        return self.start(address, port, source_port=source_port).establish(deadline)
+        return self.start(address, port, source_port=source_port, stamp=stamp).establish(deadline)
 
     def listen(self, port: int) -> Listener:
         """Accept connections to `port` from now on."""
@@ -113,6 +129,22 @@ class Peer:
     def inject_frame(self, frame: bytes) -> None:
         """Send any frame at all: one that scapy built, for instance."""
         self._link.send(frame)
+
+    @contextlib.contextmanager
+    def fragmenting(self, size: int, *, backwards: bool = False) -> Iterator[None]:
+        """Meanwhile all that is sent goes in IP fragments of `size` bytes, the last one first if `backwards`."""
+
+        def cut(frame: bytes) -> list[bytes]:
+            pieces = fragments(frame, size)
+            return pieces[::-1] if backwards else pieces
+
+        with self._ready:
+            self._cut = cut
+        try:
+            yield
+        finally:
+            with self._ready:
+                self._cut = _whole
 
     def wait(self, predicate: Callable[[], bool], deadline: Deadline, what: str) -> None:
         """Wait until `predicate()`, which is asked after every frame."""
@@ -175,7 +207,9 @@ class Peer:
         elif conversation is not None:
             self._send(conversation.connection.receive(segment))
             conversation.progressed(now)
-        elif not segment.flags & Flag.RST:
+        elif segment.flags & Flag.RST:
+            self.unclaimed[segment.flow.reverse] += 1
+        else:
             self._send([refusal(segment)])
 
     def _next_port(self, address: str, port: int) -> int:
@@ -188,4 +222,5 @@ class Peer:
         for segment in segments:
             target = self.neighbours.get(segment.flow.target)
             if target is not None:
-                self._link.send(encode_segment(segment, self.mac, target))
+                for frame in self._cut(encode_segment(segment, self.mac, target)):
+                    self._link.send(frame)

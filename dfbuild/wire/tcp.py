@@ -1,17 +1,17 @@
 """One end of a TCP connection as bookkeeping: segments come in, segments to be sent come out. No clock, no socket.
 
-Deliberately plain: no window scaling, no timestamps and no selective acknowledgements are offered, so that the
-other end's window is exactly what its last segment says (the RST checks aim at its edges). What is lost is sent
-again from the first hole on (go back N).
+Deliberately plain: no window scaling and no selective acknowledgements are offered, so that the other end's window
+is exactly what its last segment says (the RST checks aim at its edges), and timestamps only where asked for. What
+is lost is sent again from the first hole on (go back N).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from dfbuild.wire.frames import Flag, Flow, Segment
+from dfbuild.wire.frames import STAMPS_SIZE, Flag, Flow, Segment
 from dfbuild.wire.sequence import advance, distance, within
 
 MSS = 1460
@@ -40,10 +40,15 @@ def refusal(segment: Segment) -> Segment:
 
 @dataclass(slots=True)
 class Connection:
-    """`flow` is seen from here; `iss` is the first sequence number that this end uses."""
+    """`flow` is seen from here; `iss` is the first sequence number that this end uses.
+
+    `stamp` is offered as a timestamp (RFC 7323) and, if the other end takes that up, on all segments: for want of a
+    clock always the same, which breaks no rule.
+    """
 
     flow: Flow
     iss: int
+    stamp: int | None = None
     state: State = State.CONNECTING
     send_base: int = 0
     """First byte that the other end has not acknowledged: its L in the RST checks, once all is acknowledged."""
@@ -60,6 +65,8 @@ class Connection:
     fin_sent: bool = False
     fin_acked: bool = False
     remote_closed: bool = False
+    remote_stamp: int | None = None
+    """The other end's last timestamp, if both ends use them."""
     deaf: bool = False
     """What comes in is only written down: not acknowledged, not answered."""
     received: deque[Segment] = field(default_factory=lambda: deque(maxlen=64))
@@ -68,7 +75,7 @@ class Connection:
     @classmethod
     def accept(cls, syn: Segment, iss: int) -> tuple[Connection, list[Segment]]:
         """The passive end that `syn` opens, and its answer."""
-        connection = cls(syn.flow.reverse, iss, State.ACCEPTING)
+        connection = cls(syn.flow.reverse, iss, state=State.ACCEPTING)
         connection._begin()
         connection._meet(syn)
         return connection, [connection._synchronise()]
@@ -88,6 +95,11 @@ class Connection:
         return not self.ended and (
             self.state is not State.OPEN or bool(self.outgoing) or (self.closing and not self.fin_acked)
         )
+
+    @property
+    def stamps(self) -> tuple[int, int] | None:
+        """The timestamps that a segment carries now."""
+        return None if self.stamp is None or self.remote_stamp is None else (self.stamp, self.remote_stamp)
 
     @property
     def room(self) -> int:
@@ -132,6 +144,8 @@ class Connection:
     def receive(self, segment: Segment) -> list[Segment]:
         """The other end's `segment` arrived; the answers to it."""
         self.received.append(segment)
+        if self.remote_stamp is not None and segment.stamps is not None:
+            self.remote_stamp = segment.stamps[0]
         if self.deaf:
             return []
         if self.ended:
@@ -163,6 +177,9 @@ class Connection:
         self.receive_next = advance(syn.seq, 1)
         self.window = syn.window
         self.mss = min(MSS, syn.mss or DEFAULT_MSS)
+        if self.stamp is not None and syn.stamps is not None:
+            self.remote_stamp = syn.stamps[0]
+            self.mss -= STAMPS_SIZE
 
     def _receive_connecting(self, segment: Segment) -> list[Segment]:
         right = bool(segment.flags & Flag.ACK) and segment.ack == advance(self.iss, 1)
@@ -247,8 +264,9 @@ class Connection:
 
     def _synchronise(self) -> Segment:
         if self.state is State.CONNECTING:
-            return Segment(self.flow, Flag.SYN, self.iss, 0, self.room, mss=MSS)
-        return Segment(self.flow, Flag.SYN | Flag.ACK, self.iss, self.receive_next, self.room, mss=MSS)
+            stamps = None if self.stamp is None else (self.stamp, 0)
+            return Segment(self.flow, Flag.SYN, self.iss, 0, self.room, mss=MSS, stamps=stamps)
+        return replace(self._segment(Flag.SYN | Flag.ACK, self.iss), mss=MSS)
 
     def _acknowledge(self) -> Segment:
         return self._segment(Flag.ACK, self.send_highest)
@@ -257,4 +275,4 @@ class Connection:
         return self._segment(Flag.RST | Flag.ACK, self.send_highest)
 
     def _segment(self, flags: Flag, seq: int, payload: bytes = b"") -> Segment:
-        return Segment(self.flow, flags, seq, self.receive_next, self.room, payload)
+        return Segment(self.flow, flags, seq, self.receive_next, self.room, payload, stamps=self.stamps)

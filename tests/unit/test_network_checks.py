@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scapy.layers.inet import IP
+from scapy.packet import Raw
 
 from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import Cancelled
@@ -18,6 +20,7 @@ from dfbuild.guest.protocol import WireEnds
 from dfbuild.suites.network import test_connections as connections
 from dfbuild.suites.network import test_forged as forged
 from dfbuild.suites.network.conftest import Services
+from dfbuild.suites.probe import ProbeError
 from dfbuild.wire import Conversation, Link, Peer, WireError, open_wire
 from dfbuild.wire.frames import Flag, Flow, Segment, decode
 from dfbuild.wire.impair import Impairment, impaired
@@ -54,6 +57,32 @@ class Obedient:
         return frame
 
 
+class Reassembling:
+    """The link of a guest that puts fragments together."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._pieces: dict[bytes, list[IP]] = {}
+
+    def send(self, frame: bytes) -> None:
+        self._link.send(frame)
+
+    def receive(self, deadline: Deadline) -> bytes:
+        while True:
+            frame = self._link.receive(deadline)
+            if frame[12:14] != b"\x08\0" or not int.from_bytes(frame[20:22], "big") & 0x3FFF:
+                return frame
+            identity = frame[18:20] + frame[26:34]
+            pieces = self._pieces.setdefault(identity, [])
+            pieces.append(IP(frame[14:]))
+            pieces.sort(key=lambda piece: piece.frag)
+            data = b"".join(bytes(piece.payload) for piece in pieces)
+            last = pieces[-1]
+            if not last.flags.MF and len(data) == last.frag * 8 + len(last.payload):
+                del self._pieces[identity]
+                return frame[:14] + bytes(IP(src=last.src, dst=last.dst, proto=6) / Raw(data))
+
+
 # ── how a guest may take what is forged ──
 
 
@@ -87,6 +116,31 @@ def credulous(connection: Connection, segment: Segment) -> list[Segment]:
     return _plain(connection, segment)
 
 
+def forgetful(connection: Connection, segment: Segment) -> list[Segment]:
+    """A reset ends the memory of a connection that both have closed."""
+    if connection.state is State.CLOSED and segment.flags & Flag.RST:
+        connection.state = State.RESET
+        return []
+    return _plain(connection, segment)
+
+
+def paws(careful: bool) -> Receive:
+    """Drops what has an older timestamp than the last one (RFC 7323, 5). That is taken from anything, or by who is
+    `careful` from what comes next."""
+    recent: dict[Flow, int] = {}
+
+    def receive(connection: Connection, segment: Segment) -> list[Segment]:
+        if segment.stamps is not None:
+            stamp = segment.stamps[0]
+            if distance(recent.setdefault(connection.flow, stamp), stamp) < 0:
+                return [connection._acknowledge()]
+            if not careful or segment.seq == connection.receive_next:
+                recent[connection.flow] = stamp
+        return _plain(connection, segment)
+
+    return receive
+
+
 class PythonGuest:
     """`netserve` in Python: echo, discard and status."""
 
@@ -105,7 +159,10 @@ class PythonGuest:
         listener = peer.listen(port)
         with contextlib.suppress(Cancelled):
             while True:
-                conversation = listener.accept(self._deadline)
+                try:
+                    conversation = listener.accept(self._deadline)
+                except WireError:
+                    continue
                 if port == STATUS:
                     conversation.send(self._status())
                     conversation.close()
@@ -150,20 +207,35 @@ def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     with contextlib.ExitStack() as stack:
 
         def make(
-            receive: Receive = rfc5961, *, inward: Impairment | None = None, obedient: bool = False
+            receive: Receive = rfc5961,
+            *,
+            inward: Impairment | None = None,
+            outward: Impairment | None = None,
+            obedient: bool = False,
+            reassembling: bool = False,
+            stamp: int | None = None,
         ) -> Services:
             def either(connection: Connection, segment: Segment) -> list[Segment]:
                 ours = connection.flow.source == GUEST
                 return receive(connection, segment) if ours else _plain(connection, segment)
 
+            def accept(syn: Segment, iss: int) -> tuple[Connection, list[Segment]]:
+                connection, _ = plain_accept(syn, iss)
+                connection.stamp = stamp
+                connection._meet(syn)
+                return connection, [connection._synchronise()]
+
+            plain_accept = Connection.accept
+            monkeypatch.setattr(Connection, "accept", accept)
             monkeypatch.setattr(Connection, "receive", either)
             ends = WireEnds(guest=tmp_path / "guest", peer=tmp_path / "peer")
             host = stack.enter_context(open_wire(ends))
             other = stack.enter_context(open_wire(WireEnds(guest=ends.peer, peer=ends.guest)))
-            link = stack.enter_context(impaired(other, inward=inward))
+            link = stack.enter_context(impaired(other, inward=inward, outward=outward))
             mine = stack.enter_context(Peer(host, HOST, rto=0.2))
             obeying = Obedient(link)
-            theirs = Peer(obeying if obedient else link, GUEST, mac="52:54:00:00:00:01", seed=1, rto=0.2)
+            ear = obeying if obedient else Reassembling(link) if reassembling else link
+            theirs = Peer(ear, GUEST, mac="52:54:00:00:00:01", seed=1, rto=0.2)
             obeying.peer = stack.enter_context(theirs)
             system = PythonGuest(theirs, cancel)
             stack.callback(lambda: [thread.join() for thread in system.threads])
@@ -249,6 +321,73 @@ def test_a_guest_that_takes_no_reset_and_says_nothing_is_found(
         with pytest.raises(AssertionError):
             check(function, services, deadline)
     check(forged.test_rst_in_window, services, deadline, "next")
+
+
+def test_a_guest_that_forgets_upon_a_reset_is_found(guest: Callable[..., Services], deadline: Deadline) -> None:
+    with pytest.raises(AssertionError, match="it is forgotten"):
+        forged.test_rst_time_wait(guest(forgetful), deadline)
+
+
+def test_a_guest_that_remembers_in_spite_of_a_reset_passes(
+    guest: Callable[..., Services], deadline: Deadline
+) -> None:
+    forged.test_rst_time_wait(guest(), deadline)
+
+
+def test_a_guest_that_takes_only_stamps_of_what_is_next_passes(
+    guest: Callable[..., Services], deadline: Deadline
+) -> None:
+    forged.test_stamp_forged(guest(paws(careful=True), stamp=5), deadline)
+
+
+def test_a_guest_that_takes_any_stamp_is_found(guest: Callable[..., Services], deadline: Deadline) -> None:
+    with pytest.raises(AssertionError, match="since a timestamp was forged"):
+        forged.test_stamp_forged(guest(paws(careful=False), stamp=5), deadline.sooner(3))
+
+
+def test_a_guest_without_stamps_proves_nothing(guest: Callable[..., Services], deadline: Deadline) -> None:
+    with pytest.raises(ProbeError, match="does not take timestamps"):
+        forged.test_stamp_forged(guest(), deadline)
+
+
+@pytest.mark.parametrize("order", ["forwards", "backwards"])
+def test_a_guest_that_puts_fragments_together_passes(
+    guest: Callable[..., Services], deadline: Deadline, order: str
+) -> None:
+    connections.test_fragments(order, guest(reassembling=True), deadline)
+
+
+def test_a_guest_that_loses_fragments_is_found(guest: Callable[..., Services], deadline: Deadline) -> None:
+    with pytest.raises(AssertionError, match="8 of 8 connections did not get it"):
+        connections.test_fragments("forwards", guest(), deadline.sooner(2))
+
+
+def refused(limit: int) -> Impairment:
+    """No more than so many resets leave the guest."""
+    sent: list[int] = []
+
+    def drop(number: int, frame: bytes) -> bool:
+        segment = decode(frame)
+        if isinstance(segment, Segment) and segment.flags & Flag.RST:
+            sent.append(number)
+            return len(sent) > limit
+        return False
+
+    return Impairment(drop=drop)
+
+
+def test_a_guest_that_limits_its_refusals_passes(guest: Callable[..., Services], deadline: Deadline) -> None:
+    connections.test_refusals_limited(guest(outward=refused(200)), lambda _: "200", ignore, deadline)
+
+
+def test_a_guest_that_refuses_without_a_limit_is_found(guest: Callable[..., Services], deadline: Deadline) -> None:
+    with pytest.raises(AssertionError, match="where 200 a second are allowed"):
+        connections.test_refusals_limited(guest(), lambda _: "200", ignore, deadline)
+
+
+def test_a_guest_that_refuses_nothing_is_found(guest: Callable[..., Services], deadline: Deadline) -> None:
+    with pytest.raises(AssertionError, match="nobody answers"):
+        connections.test_refusals_limited(guest(outward=refused(0)), lambda _: "200", ignore, deadline)
 
 
 def test_the_storm_passes_even_over_a_lossy_wire(guest: Callable[..., Services], deadline: Deadline) -> None:

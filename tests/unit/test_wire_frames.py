@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import ICMP, IP, TCP, TCPerror
+from scapy.layers.inet import ICMP, IP, TCP, TCPerror, defragment
 from scapy.layers.l2 import ARP, Ether
 
 from dfbuild.wire.frames import (
@@ -17,6 +17,7 @@ from dfbuild.wire.frames import (
     encode_arp,
     encode_segment,
     encode_unreachable,
+    fragments,
 )
 from dfbuild.wire.sequence import MODULUS, advance, distance, within
 
@@ -36,6 +37,7 @@ segments = st.builds(
     window=ports,
     payload=st.binary(max_size=1460),
     mss=st.none() | ports,
+    stamps=st.none() | st.tuples(numbers, numbers),
 )
 
 
@@ -58,6 +60,8 @@ def test_a_segment_survives_the_wire(segment: Segment) -> None:
 def test_segments_are_what_scapy_would_build(segment: Segment) -> None:
     flow = segment.flow
     options = [] if segment.mss is None else [("MSS", segment.mss)]
+    if segment.stamps is not None:
+        options += [("NOP", None), ("NOP", None), ("Timestamp", segment.stamps)]
     built = (
         Ether(src=US, dst=THEM)
         / IP(src=flow.source, dst=flow.target, ttl=64, id=0, flags="DF")
@@ -118,6 +122,16 @@ def test_what_breaks_off_is_nothing(segment: Segment, cut: int) -> None:
 def test_ethernet_padding_is_no_payload() -> None:
     segment = Segment(FLOW, Flag.ACK, 1, 2)
     assert decode(encode_segment(segment, US, THEM) + bytes(6)) == segment
+
+
+@given(segments, st.integers(1, 200).map(lambda eighths: eighths * 8))
+def test_fragments_are_put_together_by_scapy(segment: Segment, size: int) -> None:
+    frame = encode_segment(segment, US, THEM)
+    pieces = fragments(frame, size)
+    assert all(len(piece) <= 14 + 20 + size for piece in pieces)
+    (whole,) = defragment([Ether(piece) for piece in pieces])
+    assert bytes(whole[IP].payload) == frame[34:]
+    assert all(checksum(piece[14:34]) == 0 for piece in pieces)
 
 
 def test_fragments_are_not_taken_for_whole() -> None:

@@ -34,9 +34,11 @@ class Services:
     address: str
     ports: dict[str, int]
 
-    def connect(self, service: str, deadline: Deadline, *, source_port: int | None = None) -> Conversation:
-        """An established connection to `echo`, `discard`, `stall` or `status`."""
-        return self.peer.connect(self.address, self.ports[service], deadline, source_port=source_port)
+    def connect(
+        self, service: str, deadline: Deadline, *, source_port: int | None = None, stamp: int | None = None
+    ) -> Conversation:
+        """An established connection to `echo`, `discard`, `stall` or `status`; with `stamp`, it has timestamps."""
+        return self.peer.connect(self.address, self.ports[service], deadline, source_port=source_port, stamp=stamp)
 
     def flow(self, service: str, source_port: int) -> Flow:
         """What such a connection from `source_port` is, seen from the peer."""

@@ -15,9 +15,10 @@ from dfbuild.model import Better
 from dfbuild.releases.schema import Wire
 from dfbuild.session.protocol import Session
 from dfbuild.suites.network.conftest import Services
-from dfbuild.suites.probe import Probes
+from dfbuild.suites.probe import Probes, integers
 from dfbuild.wire import Conversation, Peer
-from dfbuild.wire.tcp import State
+from dfbuild.wire.frames import Flag, Flow, Segment
+from dfbuild.wire.tcp import BUFFER, MSS, State
 
 Samples = Callable[..., None]
 Fact = Callable[[str, object], None]
@@ -29,6 +30,15 @@ QUEUE = 128
 """Where the guest's CPUs wait for those of the host its server may come to accept none for long: what is beyond the
 socket's queue is reset."""
 WORD = b"sixteen bytes..."
+
+FRAGMENT = 504
+"""Bytes of a packet in a fragment: three make a segment."""
+FRAGMENTED = range(60000, 60008)
+"""The peer's ports, which are as many CPUs' as there are, however connections are dealt out."""
+
+CLOSED_PORT = 1
+KNOCKS = range(10000, 12000)
+"""The peer's ports from which somebody knocks: ten times the limit that the systems come with."""
 
 ROUNDS, MILLISECONDS = 9, 40
 """Nine rounds: what a comparison of a whole matrix needs (results.statistics.samples_needed)."""
@@ -56,6 +66,47 @@ def test_echo(services: Services, deadline: Deadline) -> None:
         assert conversation.read_all(deadline) == data
         conversation.wait(lambda connection: connection.ended, deadline, "the end")
         assert conversation.connection.state is State.CLOSED
+
+
+@pytest.mark.parametrize("order", ["forwards", "backwards"])
+def test_fragments(order: str, services: Services, deadline: Deadline) -> None:
+    """What comes in IP fragments is put together, and reaches its connection, whichever CPU has that."""
+    data = bytes(range(256)) * 16
+    with contextlib.ExitStack() as stack:
+        conversations = [
+            stack.enter_context(services.connect("echo", deadline, source_port=port)) for port in FRAGMENTED
+        ]
+        stack.enter_context(services.peer.fragmenting(FRAGMENT, backwards=order == "backwards"))
+        for conversation in conversations:
+            conversation.send(data)
+        patience = deadline.sooner(deadline.remaining() / 2)
+        with contextlib.suppress(DeadlineExceeded):
+            for conversation in conversations:
+                conversation.wait(lambda c: c.ended or len(c.incoming) >= len(data), patience, "an echo")
+        wrong = [one.flow.source_port for one in conversations if bytes(one.connection.incoming) != data]
+    assert not wrong, f"{len(wrong)} of {len(FRAGMENTED)} connections did not get it, those from {wrong}"
+
+
+def test_refusals_limited(services: Services, ask: Callable[[str], str], fact: Fact, deadline: Deadline) -> None:
+    """Whoever knocks at closed doors makes the guest send no more resets in a second than it is set to."""
+    limit = integers(ask("reset-limit"), 1)[0]
+    knocks = [Flow(services.peer.address, port, services.address, CLOSED_PORT) for port in KNOCKS]
+    services.status(deadline)
+    services.peer.unclaimed.clear()
+    begin = time.monotonic()
+    for flow in knocks:
+        services.peer.inject(Segment(flow, Flag.SYN, 0, window=BUFFER, mss=MSS))
+    # Frames keep their order: what answers now has seen them.
+    services.status(deadline)
+    seconds = time.monotonic() - begin
+    resets = sum(services.peer.unclaimed[flow] for flow in knocks)
+    fact("resets", f"{resets} to {len(knocks)} in {seconds:.2f} s, {limit} a second allowed")
+    # A second of the guest's may have begun before, and another have ended behind.
+    allowed = limit * (int(seconds) + 2)
+    if len(knocks) <= allowed:
+        pytest.skip(f"the host is too slow to send more than {limit} a second")
+    assert resets > 0, f"nobody answers at port {CLOSED_PORT}"
+    assert resets <= allowed, f"{resets} resets in {seconds:.2f} s, where {limit} a second are allowed"
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from dfbuild.deadline import Deadline
 from dfbuild.errors import DeadlineExceeded
 from dfbuild.suites.network.conftest import Services
+from dfbuild.suites.probe import ProbeError
 from dfbuild.wire import Conversation
 from dfbuild.wire.frames import Flag, Segment, encode_unreachable
 from dfbuild.wire.sequence import advance
@@ -24,6 +25,8 @@ Fact = Callable[[str, object], None]
 QUESTION = b"are you there?"
 SWEEP = 64
 """Windows on either side of the right one that a blind sweep goes over."""
+
+STAMP = 1 << 20
 
 HOST_UNREACHABLE, PORT_UNREACHABLE = 1, 3
 
@@ -126,6 +129,43 @@ def test_rst_zero_window(services: Services, deadline: Deadline) -> None:
         assert connection.state is State.RESET, (
             f"the connection goes on after a right reset: {connection.received[-1]}"
         )
+
+
+def test_rst_time_wait(services: Services, deadline: Deadline) -> None:
+    """A reset does not cut short how long the end that closed first remembers the connection (RFC 1337)."""
+    with services.connect("status", deadline) as conversation:
+        conversation.read_all(deadline)
+        conversation.close()
+        conversation.wait(lambda c: c.ended, deadline, "the end")
+        conversation.connection.received.clear()
+        expected = forge(services, conversation, Flag.RST, 0)
+        # The other end's last word once more: it is acknowledged once more by who remembers it, or else refused.
+        last = conversation.connection.receive_next
+        services.peer.inject(Segment(conversation.flow, Flag.FIN | Flag.ACK, advance(expected, -1), last, 65535))
+        conversation.wait(lambda c: bool(c.received), deadline, "an answer to a FIN that came again")
+        answer = conversation.connection.received[0]
+        assert answer.flags == Flag.ACK and answer.ack == expected, f"it is forgotten: {answer}"
+
+
+def test_stamp_forged(services: Services, deadline: Deadline) -> None:
+    """A forged timestamp of the future, on what is long known, does not make the guest drop all that follows as old
+    (CAN-2005-0356)."""
+    with services.connect("echo", deadline, stamp=STAMP) as conversation:
+        connection = conversation.connection
+        if connection.stamps is None:
+            raise ProbeError("the guest does not take timestamps up")
+        if not survives(conversation, deadline):
+            raise RuntimeError("the connection did not even last until something was forged")
+        stamps = (advance(STAMP, (1 << 31) - 1), connection.stamps[1])
+        old = advance(connection.send_base, -len(QUESTION))
+        services.peer.inject(
+            Segment(conversation.flow, Flag.ACK, old, connection.receive_next, 65535, stamps=stamps)
+        )
+        conversation.send(QUESTION)
+        patience = deadline.sooner(deadline.remaining() / 3)
+        with contextlib.suppress(DeadlineExceeded):
+            conversation.wait(lambda c: c.ended or bool(c.incoming), patience, "an echo")
+        assert connection.incoming, "the guest drops everything since a timestamp was forged"
 
 
 @pytest.mark.parametrize("where", ["next", "middle", "last"])
