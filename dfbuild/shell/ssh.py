@@ -7,6 +7,7 @@ import itertools
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ _AFTERMATH = 0.5
 """Seconds that the console may take to say why the connection broke."""
 _GOODBYE = 2.0
 """Seconds beyond the deadline that it may take to end a command that did not end."""
+_ANEW = 60.0
+"""Seconds that it may take to connect again."""
 _WORD = 60.0
 """Seconds that a server may take to say that a command has ended, on a host that emulates an emulated one."""
 
@@ -46,14 +49,28 @@ class SshShell:
 
     via = "ssh"
 
-    def __init__(self, transport: Transport, shell: ShellData, console: Console | None = None) -> None:
-        """Takes the connection over: `close` closes it."""
-        self._transport = transport
+    def __init__(
+        self,
+        dial: Callable[[Deadline], Transport],
+        shell: ShellData,
+        deadline: Deadline,
+        console: Console | None = None,
+    ) -> None:
+        """`dial` connects and logs in, here and after each command that was interrupted."""
+        self._dial = dial
         self._shell = shell
         self._ssh = shell.ssh or SshData()
-        self._watch = Watch(console)
         self._lost: ShellLost | None = None
         self._ending: list[Channel] = []
+        self._torn = False
+        self._orphan: int | None = None
+        self._watch = Watch(console)
+        try:
+            with self._watch.over(deadline) as watched:
+                self._transport = dial(watched)
+        except BaseException:
+            self._watch.close()
+            raise
 
     @classmethod
     def open(
@@ -66,9 +83,7 @@ class SshShell:
         console: Console | None = None,
     ) -> SshShell:
         """Connect and log in as soon as the guest answers. Raises as `connect` does, and `GuestCrashed`."""
-        with Watch(console) as watch, watch.over(deadline) as watched:
-            transport = connect(address, login, shell.ssh or SshData(), watched)
-        return cls(transport, shell, console)
+        return cls(partial(connect, address, login, shell.ssh or SshData()), shell, deadline, console)
 
     @property
     def algorithms(self) -> tuple[str, str]:
@@ -148,8 +163,9 @@ class SshShell:
             try:
                 self._read(channel, marks, sink, watched)
             except (DeadlineExceeded, Cancelled):
-                if not self._watch.gone:
+                if marks.pid is not None and not self._watch.gone:
                     self._reap(marks.pid)
+                self._torn = True
                 raise
             finally:
                 if channel.closed:  # The server's last word has come.
@@ -166,12 +182,30 @@ class SshShell:
 
     def _start(self, deadline: Deadline) -> Channel:
         deadline.check("an SSH channel")
+        if self._torn:
+            self._renew(deadline)
         self._settle(deadline)
         with interruptible(self._transport, deadline):
             channel = self._transport.open_session(timeout=max(0.001, deadline.remaining()))
             channel.exec_command(channel_command(self._shell.path))
         self._ending.append(channel)
         return channel
+
+    def _renew(self, deadline: Deadline) -> None:
+        """Another connection, for what comes behind an interrupted command.
+
+        Nobody can tell when that one's end comes, and what a dropbear does with it is told at `_settle`.
+        """
+        self._transport.close()
+        self._ending.clear()
+        try:
+            self._transport = self._dial(deadline.sooner(_ANEW))
+        except DeadlineExceeded as error:
+            deadline.check("an SSH connection")
+            raise EOFError(f"it was left behind an interrupted command, and none came in {_ANEW:.0f} s") from error
+        self._torn = False
+        if self._orphan is not None:
+            self._reap(self._orphan)
 
     def _settle(self, deadline: Deadline) -> None:
         """Wait for the server's word that the commands before this one have ended.
@@ -206,14 +240,13 @@ class SshShell:
                 deadline.select(channel.fileno(), what="a command over SSH")
             deadline.check("a command over SSH")
 
-    def _reap(self, pid: int | None) -> None:
-        """End what the command started, in the background of the guest."""
-        if pid is None:
-            return
+    def _reap(self, pid: int) -> None:
+        """End what the command started, in the background of the guest: over the next connection, or this."""
         import paramiko
 
         script = command_bytes(reaper(pid, self._ssh.processes))
         deadline = Deadline.after(_GOODBYE)
+        self._orphan = pid
         with contextlib.suppress(paramiko.SSHException, OSError, EOFError, DeadlineExceeded):
             self._ending.clear()
             channel = self._start(deadline)
@@ -221,6 +254,7 @@ class SshShell:
             Writer(channel, preface(marks.nonce, script), [])
             self._read(channel, marks, lambda _: None, deadline)
             channel.close()
+            self._orphan = None
 
     @contextlib.contextmanager
     def _losing(self, deadline: Deadline) -> Iterator[None]:
@@ -236,8 +270,9 @@ class SshShell:
             if self._transport.is_alive():
                 deadline.check("the guest's SSH server")
                 raise ShellLost(f"the guest's SSH server refuses a command: {error}") from error
+            self._torn = True
+            deadline.check("the guest's SSH server")  # We broke it off, then, and may connect again.
             self._lost = ShellLost(f"the SSH connection broke: {error!r}")
-            deadline.check("the guest's SSH server")
             self._watch.explain(_AFTERMATH)
             raise self._lost from error
 

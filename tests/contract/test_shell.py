@@ -100,12 +100,7 @@ def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def shell(way: Way, opened: list[Shell]) -> Shell:
-    """One shell for all tests, opened again when a test has lost it; over SSH one for each.
-
-    A dropbear may end behind a test that leaves something in the background (github.com/mkj/dropbear/issues/321).
-    """
-    if opened and isinstance(opened[0], SshShell):
-        opened.pop().close()
+    """One shell for all tests, opened again when a test has lost it."""
     if not opened:
         opened.append(way.open())
     return opened[0]

@@ -213,6 +213,42 @@ def test_a_connection_that_breaks_ends_the_command_for_good(opening: Opening, se
     assert opening().run("echo again", soon()).text == "again"
 
 
+@pytest.mark.parametrize("interruption", ["deadline", "cancellation"])
+def test_a_command_behind_an_interrupted_one_has_a_connection_of_its_own(
+    opening: Opening, server: SshServer, interruption: str
+) -> None:
+    # A dropbear may die of an end that it learns of at the wrong moment (github.com/mkj/dropbear/issues/321).
+    shell = opening()
+    pid = server.directory / "interrupted"
+    cancel = Cancel()
+    if interruption == "cancellation":
+        threading.Timer(0.5, cancel.set).start()
+    with pytest.raises((DeadlineExceeded, Cancelled)):
+        shell.run(
+            f"echo $$ >{pid}; sleep 3000; sleep 3000",
+            Deadline.after(0.5 if interruption == "deadline" else 60, cancel=cancel),
+        )
+    server.kill_connections()
+    assert shell.run("echo again", soon()).text == "again"
+    gone = f"while kill -0 $(cat {pid}) 2>/dev/null; do sleep 0.1; done"
+    assert shell.run(gone, soon()).status == 0
+    server.kill_connections()
+    with pytest.raises(ShellLost):
+        shell.run("true", soon())
+
+
+def test_what_could_not_be_ended_over_a_stopped_connection_is_ended_over_the_next(
+    opening: Opening, server: SshServer
+) -> None:
+    shell = opening()
+    pid = server.directory / "stopped"
+    threading.Timer(0.5, server.stop_connections).start()
+    with pytest.raises(DeadlineExceeded):
+        shell.run(f"echo $$ >{pid}; sleep 3000; sleep 3000", Deadline.after(1))
+    gone = f"while kill -0 $(cat {pid}) 2>/dev/null; do sleep 0.1; done"
+    assert shell.run(gone, soon()).status == 0
+
+
 @pytest.mark.parametrize("what", ["command", "copy"])
 def test_a_crash_on_the_console_ends_it_at_once(
     opening: Opening, console: PtyConsole, tmp_path: Path, what: str
