@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import secrets
 import subprocess
 import sys
@@ -29,6 +30,7 @@ static void planted(void *unused) {{ {} }}
 SYSINIT(planted, SI_SUB_PSEUDO, SI_ORDER_ANY, planted, NULL);
 """
 PANIC, LOOP = 'panic("planted by a test");', "for (;;) ;"
+SMASH = "char small[16]; volatile int i, most = 40; for (i = 0; i < most; i++) ((volatile char *)small)[i] = 1;"
 
 
 def cell(release: Release, firmware: str = "bios", root: str = "ufs") -> str:
@@ -103,6 +105,15 @@ def test_a_planted_bug_is_caught_told_and_repeated(
     assert built == {"kernel", "image"}
     (failure,) = document["failures"]
     assert f"--patch {tmp_path}" in failure["repeat"]
+
+
+def test_a_stack_that_the_kernel_smashes_is_told(
+    release: Release, tree: Tree, workspace: Workspace, tmp_path: Path
+) -> None:
+    document = matrix(release, tree, workspace, cell(release), "--patch", str(patch(tree, tmp_path, SMASH)))
+    (only,) = document["run"]["cells"]
+    assert only["verdict"] == "PANIC"
+    assert re.match("panic: .*stack (smashed|overflow) in ", only["title"]), only["title"]
 
 
 def test_a_loop_is_named(release: Release, tree: Tree, workspace: Workspace, tmp_path: Path) -> None:
