@@ -113,7 +113,9 @@ def test_a_stack_that_the_kernel_smashes_is_told(
     document = matrix(release, tree, workspace, cell(release), "--patch", str(patch(tree, tmp_path, SMASH)))
     (only,) = document["run"]["cells"]
     assert only["verdict"] == "PANIC"
-    assert re.match("panic: .*stack (smashed|overflow) in ", only["title"]), only["title"]
+    # What tells of it has the words for it in the wrong order before 0061257332, and comes to grief of its own.
+    told = "page fault" if release.name in ("1.0", "1.2") else "panic: .*stack (smashed|overflow) in "
+    assert re.search(told, only["title"]), only["title"]
 
 
 def test_a_loop_is_named(release: Release, tree: Tree, workspace: Workspace, tmp_path: Path) -> None:

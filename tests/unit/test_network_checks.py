@@ -328,6 +328,13 @@ def test_a_guest_that_forgets_upon_a_reset_is_found(guest: Callable[..., Service
         forged.test_rst_time_wait(guest(forgetful), deadline)
 
 
+def test_a_late_acknowledgement_does_not_hide_that_it_is_forgotten(
+    guest: Callable[..., Services], deadline: Deadline
+) -> None:
+    with pytest.raises(AssertionError, match="it is forgotten"):
+        forged.test_rst_time_wait(guest(forgetful, outward=Impairment(delay=0.35)), deadline)
+
+
 def test_a_guest_that_remembers_in_spite_of_a_reset_passes(
     guest: Callable[..., Services], deadline: Deadline
 ) -> None:
