@@ -20,7 +20,7 @@ from dfbuild.releases.schema import SshShell as SshData
 from dfbuild.shell.coding import command_bytes, digest
 from dfbuild.shell.connect import connect, interruptible
 from dfbuild.shell.copy import Incoming, arriving, get_script, on_host, put_script
-from dfbuild.shell.errors import CopyFailed, ShellLost
+from dfbuild.shell.errors import CopyFailed, LoginRefused, ShellLost
 from dfbuild.shell.exchange import Marks, channel_command, preface, reaper
 from dfbuild.shell.protocol import Answer
 from dfbuild.shell.watch import Watch
@@ -38,7 +38,7 @@ _AFTERMATH = 0.5
 """Seconds that the console may take to say why the connection broke."""
 _GOODBYE = 2.0
 """Seconds beyond the deadline that it may take to end a command that did not end."""
-_ANEW = 60.0
+_ANEW = 120.0
 """Seconds that it may take to connect again."""
 _WORD = 60.0
 """Seconds that a server may take to say that a command has ended, on a host that emulates an emulated one."""
@@ -63,7 +63,7 @@ class SshShell:
         self._lost: ShellLost | None = None
         self._ending: list[Channel] = []
         self._torn = False
-        self._orphan: int | None = None
+        self._orphans: list[int] = []
         self._watch = Watch(console)
         try:
             with self._watch.over(deadline) as watched:
@@ -163,9 +163,8 @@ class SshShell:
             try:
                 self._read(channel, marks, sink, watched)
             except (DeadlineExceeded, Cancelled):
-                if marks.pid is not None and not self._watch.gone:
-                    self._reap(marks.pid)
-                self._torn = True
+                if not self._watch.gone:
+                    self._orphan(channel, marks)
                 raise
             finally:
                 if channel.closed:  # The server's last word has come.
@@ -203,9 +202,12 @@ class SshShell:
         except DeadlineExceeded as error:
             deadline.check("an SSH connection")
             raise EOFError(f"it was left behind an interrupted command, and none came in {_ANEW:.0f} s") from error
+        except LoginRefused as error:
+            raise ShellLost(f"the SSH connection was lost: {error.message}") from error
         self._torn = False
-        if self._orphan is not None:
-            self._reap(self._orphan)
+        while self._orphans:
+            self._reap(self._orphans[0], deadline)
+            del self._orphans[0]
 
     def _settle(self, deadline: Deadline) -> None:
         """Wait for the server's word that the commands before this one have ended.
@@ -223,9 +225,17 @@ class SshShell:
                     break
             deadline.check("an SSH channel")
 
-    def _read(self, channel: Channel, marks: Marks, sink: Callable[[bytes], object], deadline: Deadline) -> None:
-        """Until the command's mark, or the channel's end."""
-        while marks.status is None:
+    def _read(
+        self,
+        channel: Channel,
+        marks: Marks,
+        sink: Callable[[bytes], object],
+        deadline: Deadline,
+        *,
+        begun: bool = False,
+    ) -> None:
+        """Until the command's mark, or only until it has `begun`, or the channel's end."""
+        while marks.status is None and not (begun and marks.pid is not None):
             ended = channel.eof_received or channel.closed
             if channel.recv_ready():
                 if output := marks.feed(channel.recv(_CHUNK)):
@@ -240,21 +250,28 @@ class SshShell:
                 deadline.select(channel.fileno(), what="a command over SSH")
             deadline.check("a command over SSH")
 
-    def _reap(self, pid: int) -> None:
-        """End what the command started, in the background of the guest: over the next connection, or this."""
+    def _orphan(self, channel: Channel, marks: Marks) -> None:
+        """End what an interrupted command started: now if that goes quickly, else over the next connection."""
         import paramiko
 
-        script = command_bytes(reaper(pid, self._ssh.processes))
         deadline = Deadline.after(_GOODBYE)
-        self._orphan = pid
-        with contextlib.suppress(paramiko.SSHException, OSError, EOFError, DeadlineExceeded):
-            self._ending.clear()
-            channel = self._start(deadline)
-            marks = Marks(secrets.token_hex(8))
-            Writer(channel, preface(marks.nonce, script), [])
+        self._ending.clear()  # Its end will not come before.
+        with contextlib.suppress(paramiko.SSHException, OSError, EOFError, DeadlineExceeded, ShellLost):
+            self._read(channel, marks, lambda _: None, deadline, begun=True)
+            if marks.pid is not None:
+                self._orphans.append(marks.pid)
+                self._reap(marks.pid, deadline)
+                self._orphans.remove(marks.pid)
+
+    def _reap(self, pid: int, deadline: Deadline) -> None:
+        """Have the guest end in the background what process `pid` started, and that."""
+        marks = Marks(secrets.token_hex(8))
+        channel = self._start(deadline)
+        with contextlib.closing(channel):
+            Writer(channel, preface(marks.nonce, command_bytes(reaper(pid, self._ssh.processes))), [])
             self._read(channel, marks, lambda _: None, deadline)
-            channel.close()
-            self._orphan = None
+        if marks.status is None:
+            raise EOFError("the reaper ended without a status")
 
     @contextlib.contextmanager
     def _losing(self, deadline: Deadline) -> Iterator[None]:
@@ -266,12 +283,15 @@ class SshShell:
             raise ShellLost(self._lost.message)
         try:
             yield
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            if self._transport.is_alive():
-                deadline.check("the guest's SSH server")
-                raise ShellLost(f"the guest's SSH server refuses a command: {error}") from error
+        except (DeadlineExceeded, Cancelled):
             self._torn = True
-            deadline.check("the guest's SSH server")  # We broke it off, then, and may connect again.
+            raise
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            if deadline.expired:  # We broke it off, then, or are about to, and may connect again.
+                self._torn = True
+                deadline.check("the guest's SSH server")
+            if self._transport.is_alive():
+                raise ShellLost(f"the guest's SSH server refuses a command: {error}") from error
             self._lost = ShellLost(f"the SSH connection broke: {error!r}")
             self._watch.explain(_AFTERMATH)
             raise self._lost from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -213,25 +214,42 @@ def test_a_connection_that_breaks_ends_the_command_for_good(opening: Opening, se
     assert opening().run("echo again", soon()).text == "again"
 
 
+def once_there(path: Path, call: Callable[[], object]) -> None:
+    """Call `call` in the background as soon as there is something in the file `path`."""
+
+    def watch() -> None:
+        while not path.exists() or not path.stat().st_size:
+            time.sleep(0.01)
+        call()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def sleeping(pid: Path) -> str:
+    """A command that does not end, and tells its process number first."""
+    return f"echo $$ >{pid}; sleep 3000; sleep 3000"
+
+
+def assert_gone(shell: SshShell, pid: Path) -> None:
+    assert pid.stat().st_size
+    assert shell.run(f"while kill -0 $(cat {pid}) 2>/dev/null; do sleep 0.1; done", soon()).status == 0
+
+
 @pytest.mark.parametrize("interruption", ["deadline", "cancellation"])
 def test_a_command_behind_an_interrupted_one_has_a_connection_of_its_own(
     opening: Opening, server: SshServer, interruption: str
 ) -> None:
     # A dropbear may die of an end that it learns of at the wrong moment (github.com/mkj/dropbear/issues/321).
     shell = opening()
-    pid = server.directory / "interrupted"
+    pid = server.directory / f"interrupted-{interruption}"
     cancel = Cancel()
     if interruption == "cancellation":
-        threading.Timer(0.5, cancel.set).start()
+        once_there(pid, cancel.set)
     with pytest.raises((DeadlineExceeded, Cancelled)):
-        shell.run(
-            f"echo $$ >{pid}; sleep 3000; sleep 3000",
-            Deadline.after(0.5 if interruption == "deadline" else 60, cancel=cancel),
-        )
+        shell.run(sleeping(pid), Deadline.after(3 if interruption == "deadline" else 60, cancel=cancel))
     server.kill_connections()
     assert shell.run("echo again", soon()).text == "again"
-    gone = f"while kill -0 $(cat {pid}) 2>/dev/null; do sleep 0.1; done"
-    assert shell.run(gone, soon()).status == 0
+    assert_gone(shell, pid)
     server.kill_connections()
     with pytest.raises(ShellLost):
         shell.run("true", soon())
@@ -242,11 +260,67 @@ def test_what_could_not_be_ended_over_a_stopped_connection_is_ended_over_the_nex
 ) -> None:
     shell = opening()
     pid = server.directory / "stopped"
-    threading.Timer(0.5, server.stop_connections).start()
+    once_there(pid, server.stop_connections)
     with pytest.raises(DeadlineExceeded):
-        shell.run(f"echo $$ >{pid}; sleep 3000; sleep 3000", Deadline.after(1))
-    gone = f"while kill -0 $(cat {pid}) 2>/dev/null; do sleep 0.1; done"
-    assert shell.run(gone, soon()).status == 0
+        shell.run(sleeping(pid), Deadline.after(4))
+    assert_gone(shell, pid)
+
+
+def test_commands_are_ended_and_followed_by_others_on_a_slow_way(opening: Opening, server: SshServer) -> None:
+    pid = server.directory / "slow"
+    with closing(SlowWay(server.address, 1.2)) as way:
+        shell = opening(address=way.address, deadline=Deadline.after(60))
+        cancel = Cancel()
+        once_there(pid, cancel.set)
+        with pytest.raises(Cancelled):
+            shell.run(sleeping(pid), Deadline.after(60, cancel=cancel))
+        assert shell.run("echo again", Deadline.after(60)).text == "again"
+    assert_gone(opening(), pid)
+
+
+class SlowWay:
+    """A port on 127.0.0.1 behind which is that of `target`, whose answers come `delay` seconds late."""
+
+    def __init__(self, target: tuple[str, int], delay: float) -> None:
+        self._target, self._delay = target, delay
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address: tuple[str, int] = self._listener.getsockname()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._target)
+                for source, sink, delay in ((near, far, 0.0), (far, near, self._delay)):
+                    held: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+                    threading.Thread(target=self._read, args=(source, held, delay), daemon=True).start()
+                    threading.Thread(target=self._write, args=(sink, held), daemon=True).start()
+
+    @staticmethod
+    def _read(source: socket.socket, held: queue.SimpleQueue[tuple[float, bytes]], delay: float) -> None:
+        data = b"?"
+        while data:
+            try:
+                data = source.recv(1 << 16)
+            except OSError:
+                data = b""
+            held.put((time.monotonic() + delay, data))
+
+    @staticmethod
+    def _write(sink: socket.socket, held: queue.SimpleQueue[tuple[float, bytes]]) -> None:
+        with suppress(OSError):
+            while True:
+                due, data = held.get()
+                time.sleep(max(0.0, due - time.monotonic()))
+                if not data:
+                    sink.shutdown(socket.SHUT_WR)
+                    return
+                sink.sendall(data)
 
 
 @pytest.mark.parametrize("what", ["command", "copy"])
