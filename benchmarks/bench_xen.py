@@ -105,7 +105,7 @@ def prepare(name: str, workspace: Workspace) -> tuple[Cell, Media]:
     host = xen.host(cell.shape, workspace)
     if host is not None:
         build_all(host, store, soon(), print)
-    return cell, xen.media(target(RELEASE), RELEASE, cell, image, workspace)
+    return cell, xen.media(target(RELEASE), RELEASE, cell, image, workspace, host)
 
 
 def one_round(guests: dict[str, tuple[Cell, Media]]) -> dict[str, Figures]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from dfbuild.build.recipe import DISK, PROGRAMS, Artefact, Kitchen, ProgramsTarget, Recipe, Target
 from dfbuild.errors import UsageError
-from dfbuild.model import Cell, Media, Refusal, Shape, StepKind
+from dfbuild.model import Cell, Media, Refusal, StepKind
 from dfbuild.releases import Release
 from dfbuild.workspace import Workspace, atomic_write
 
@@ -74,7 +74,7 @@ class Based:
 
     def refuse(self, release: Release, cell: Cell) -> Refusal | None:
         """Refuses shapes that start from other hardware than the release's own, which base images are made on."""
-        own = Shape("own", **release.shape.given())
+        own = release.own_shape
         for key in _STARTS:
             has, wanted = getattr(cell.shape, key), getattr(own, key)
             if has != wanted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +62,8 @@ class Recipe:
     needs: tuple[Recipe, ...] = ()
     minutes: float = 10.0
     """How long it may take."""
+    guest: int = 0
+    """MiB of the guest, or of the Xen host, that it boots for that; 0 if it boots none."""
 
     @functools.cached_property
     def key(self) -> str:
@@ -184,6 +186,16 @@ class ProgramsTarget(Protocol):
     def programs(self, release: Release, variant: Variant) -> Recipe:
         """The recipe of `PROGRAMS`, with what the release has in its `probes`, as `variant` compiles it."""
         ...
+
+
+def undriven(cell: Cell, **known: Collection[str]) -> Refusal | None:
+    """Refuses a shape with a device (`disk`, `nic`, `console`) that is none of those `known` of its kind."""
+    for kind, models in known.items():
+        model = getattr(cell.shape, kind)
+        if model not in models:
+            what = f"guests of {cell.variant.release} are not made for {kind} {model!r}"
+            return Refusal(cell, f"{what}, only for {', '.join(models)}")
+    return None
 
 
 class Target(Protocol):

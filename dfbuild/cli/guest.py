@@ -68,7 +68,8 @@ def _media(arguments: argparse.Namespace, chosen: Chosen, cell: Cell, deadline: 
         _require_drive(cell)
         return lively.live_media(release, build_all(lively.live(release, cell.variant), store, deadline, say))
     image, *_ = [build_all(recipe, store, deadline, say) for recipe in chosen.plan.needs(cell)]
-    return release, xen.media(target, release, cell, image, chosen.workspace, chosen.xen_host)
+    host = chosen.plan.hosts.get(cell.id)
+    return release, xen.media(target, release, cell, image, chosen.workspace, host, chosen.xen_host)
 
 
 def _require_drive(cell: Cell) -> None:

@@ -337,6 +337,7 @@ def _command(chosen: Chosen, cell: Cell, store: ArtefactStore, accel: Accel) -> 
     """The hypervisor's command line for `cell`, whether its image is made already or not."""
     recipe = chosen.plan.images[cell.id]
     image = Artefact(recipe.kind, recipe.name, recipe.key, store.path(recipe))
-    media = xen.media(chosen.target, chosen.matrix.release, cell, image, chosen.workspace, chosen.xen_host)
+    host = chosen.plan.hosts.get(cell.id)
+    media = xen.media(chosen.target, chosen.matrix.release, cell, image, chosen.workspace, host, chosen.xen_host)
     # The directory is made anew for every guest; this stands for it.
     return create(GuestSpec(cell.id, cell.shape, media, Path("/tmp/dfb-g")), accel).command()

@@ -1,4 +1,4 @@
-"""Matrices: expand to cells, filter, plan as a DAG, run, resume.
+"""Matrices: expand to cells, plan as a DAG, run. Guests that build steps boot and Xen hosts are here, too.
 
 In: a `Matrix`. Out: a verdict for every cell, journalled as it comes.
 """

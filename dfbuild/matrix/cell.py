@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dfbuild.build.recipe import Artefact
+from dfbuild.build.recipe import Artefact, Recipe
 from dfbuild.deadline import Deadline
 from dfbuild.errors import Cancelled, DeadlineExceeded, GuestCrashed, GuestEnded, GuestError, InfraError
 from dfbuild.guest import create
@@ -56,16 +56,24 @@ class _Ending:
     """Whether there was no time for all of the suites."""
 
 
-def run_cell(job: Job, cell: Cell, image: Artefact, steps: tuple[str, ...], booted: Callable[[], None]) -> Verdict:
+def run_cell(
+    job: Job,
+    cell: Cell,
+    image: Artefact,
+    host: Recipe | None,
+    steps: tuple[str, ...],
+    booted: Callable[[], None],
+) -> Verdict:
     """Run `cell` on its finished image, again if only the infrastructure failed, and record everything.
 
-    `booted` is called once its boot is over, however that ended. Raises `Cancelled`.
+    `host` is the recipe of its Xen host, if it has one. `booted` is called once its boot is over, however that
+    ended. Raises `Cancelled`.
     """
     for number in range(1, TRIES + 1):
         attempt = job.results.begin_cell(job.run, cell.id, steps)
         job.listener(CellBegan(cell.id, attempt.number))
         start = time.monotonic()
-        ending = _attempt(job, cell, image, attempt, booted)
+        ending = _attempt(job, cell, image, host, attempt, booted)
         seconds = time.monotonic() - start
         job.results.end_cell(
             attempt,
@@ -83,7 +91,14 @@ def run_cell(job: Job, cell: Cell, image: Artefact, steps: tuple[str, ...], boot
     return ending.verdict
 
 
-def _attempt(job: Job, cell: Cell, image: Artefact, attempt: Attempt, booted: Callable[[], None]) -> _Ending:
+def _attempt(
+    job: Job,
+    cell: Cell,
+    image: Artefact,
+    host: Recipe | None,
+    attempt: Attempt,
+    booted: Callable[[], None],
+) -> _Ending:
     """One attempt, with every typed error turned into its verdict."""
     ending = _Ending()
     runtime = runtime_directory("g")
@@ -95,7 +110,7 @@ def _attempt(job: Job, cell: Cell, image: Artefact, attempt: Attempt, booted: Ca
     seconds = boot_limit + suites_limit + _MARGIN_SECONDS
     deadline = Deadline.after(seconds, what=cell.id, cancel=job.cancel)
     try:
-        media = xen.media(job.target, job.release, cell, image, job.workspace, job.xen_host)
+        media = xen.media(job.target, job.release, cell, image, job.workspace, host, job.xen_host)
         guest = create(GuestSpec(attempt.cell, cell.shape, media, runtime), job.accel)
         ending.command = tuple(guest.command())
 

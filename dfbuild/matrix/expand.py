@@ -28,7 +28,7 @@ class Expansion:
 def expand(matrix: Matrix) -> Expansion:
     """All cells of `matrix`, each once, and those that are refused or excluded with the reason."""
     exclude = _rules((entry.when, entry.reason) for entry in matrix.exclude)
-    refuse = _rules((rule.when, rule.reason) for rule in matrix.release.refuse)
+    refuse = _rules((rule.when, rule.told) for rule in matrix.release.refuse)
     # By id: what an include names again keeps its place and gets the include's suites.
     cells: dict[str, Cell] = {}
     refusals: dict[str, Refusal] = {}

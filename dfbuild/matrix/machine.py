@@ -10,22 +10,20 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dfbuild.build.recipe import Kitchen, Workbench
 from dfbuild.deadline import Deadline
-from dfbuild.errors import BuildFailed, GuestError
-from dfbuild.guest import create
-from dfbuild.guest.accel import probe
-from dfbuild.guest.protocol import Guest, GuestSpec
-from dfbuild.model import Cell, Media, Shape, Variant
+from dfbuild.errors import BuildFailed
+from dfbuild.guest.protocol import Guest
+from dfbuild.matrix.stepguest import step_guest
+from dfbuild.model import Cell, Media, Variant
 from dfbuild.releases import Release
-from dfbuild.session import boot, boot_seconds
+from dfbuild.session import boot_seconds
 from dfbuild.shell import open_shell
 from dfbuild.shell.errors import ShellLost
 from dfbuild.shell.protocol import Answer, Shell
-from dfbuild.workspace import runtime_directory
 
 _BOOT_SECONDS = 900.0
 
@@ -56,36 +54,28 @@ def machine(
     release: Release, variant: Variant, media: Media, memory: int, kitchen: Kitchen, kept: Path | None = None
 ) -> Iterator[Workbench]:
     """Implements `build.recipe.Machine`: one CPU of the release's own shape. Its console is in the step's logs."""
-    shape = Shape("build", **{**release.shape.given(), "memory": memory})
-    cell = Cell(variant, shape)
-    runtime = runtime_directory("b")
+    shape = replace(release.own_shape, name="build", memory=memory)
     own = kept or kitchen.workspace.objects / kitchen.directory.name
     own.mkdir(mode=0o700, parents=True, exist_ok=True)  # the guest's memory and its host's key are in it
+    limit = _BOOT_SECONDS + boot_seconds(shape, release)
+    deadline = kitchen.deadline.sooner(limit, what="a guest to build in")
+    lost = False
     try:
-        accel = probe(kitchen.workspace, kitchen.deadline)
-        spec = GuestSpec(f"{variant.id} build", shape, media, runtime, wire=False, kept=own)
-        guest = create(spec, accel)
-        if guest.saved:
-            kitchen.say("going on in the guest as it was last saved")
-        deadline = kitchen.deadline.sooner(_BOOT_SECONDS + boot_seconds(shape, release), what="a guest to build in")
-        with boot(guest, release, cell, kitchen.log.parent, deadline) as session:
+        with step_guest(release, Cell(variant, shape), media, kitchen, kitchen.log.parent, deadline, kept=own) as (
+            guest,
+            session,
+        ):
             # A shell on the serial console cannot be entered a second time: what is saved is in the middle of it.
             via = "ssh" if session.manifest.ssh else "serial"
-            shell = open_shell(session, release, via, deadline)
             try:
-                yield _Bench(shell, guest if via == "ssh" else None)
-            finally:
-                shell.close()
-    except GuestError as error:
-        if kept is None and not isinstance(error, ShellLost):
+                with contextlib.closing(open_shell(session, release, via, deadline)) as shell:
+                    yield _Bench(shell, guest if via == "ssh" else None)
+            except ShellLost:
+                lost = True
+                raise
+    except BuildFailed:
+        if kept is None and not lost:
             shutil.rmtree(own)
-        if isinstance(error, BuildFailed):
-            raise
-        raise BuildFailed(
-            f"the guest to build in: {error.message}", component=variant.id, log=kitchen.log.parent / "console.log"
-        ) from error
-    else:
-        if kept is None:
-            shutil.rmtree(own)
-    finally:
-        shutil.rmtree(runtime, ignore_errors=True)
+        raise
+    if kept is None:
+        shutil.rmtree(own)

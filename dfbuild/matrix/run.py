@@ -47,9 +47,11 @@ class PlanRun:
         def blocked(culprit: str) -> None:
             self._failed[recipe.id] = self._failed[culprit]
 
+        # Nobody says when that guest has booted, and a build in it may take hours: it holds no boot's place.
+        guest = Cost(memory=recipe.guest + _OVERHEAD_MIB, cpus=1, guests=1)
         return Task(
             id=recipe.id,
-            cost=Cost(cpus=1),
+            cost=guest if recipe.guest else Cost(cpus=1),
             run=lambda booted: self._make(recipe),
             blocked=blocked,
             needs=frozenset(need.id for need in recipe.needs),
@@ -95,12 +97,12 @@ class PlanRun:
     # ── guests ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _guest(self, rank: int, cell: Cell, host_cpus: int) -> Task:
-        image = self._plan.images[cell.id]
+        image, host = self._plan.images[cell.id], self._plan.hosts.get(cell.id)
         steps = tuple(recipe.id for recipe in self._walk(cell))
         memory = host_memory(cell.shape.memory) if cell.shape.on_xen else cell.shape.memory
 
         def run(booted: Callable[[], None]) -> bool:
-            return run_cell(self._job, cell, self._done[image.id], steps, booted) is Verdict.PASS
+            return run_cell(self._job, cell, self._done[image.id], host, steps, booted) is Verdict.PASS
 
         return Task(
             id=cell.id,

@@ -39,11 +39,14 @@ def media(
     cell: Cell,
     image: Artefact,
     workspace: Workspace,
+    recipe: Recipe | None,
     given: GivenXenHost | None = None,
 ) -> Media:
-    """What the guest of `cell` boots from: what `target` says, and on what host: the `given` one, or a made one."""
+    """What the guest of `cell` boots from: what `target` says, and on what host: the `given` one, or a made one.
+
+    `recipe` is that of `host`, as it was planned and made.
+    """
     found = target.media(release, cell, image, workspace)
-    recipe = host(cell.shape, workspace, given)
     if recipe is None:
         return found
     if given is not None:
@@ -91,6 +94,6 @@ def _booted(memory: int, files: Recipe) -> Recipe:
     # Another QEMU or other devices have another state. The paths say nothing: they stand for any.
     anywhere = Path("/x")
     machine = [qemu_version(), *host_argv(_spec(anywhere, memory, anywhere), {}, restored=False)]
-    return Recipe(
-        StepKind.GUEST, f"Xen host {memory} MiB", {"machine": machine, "form": 2}, make, needs=(files,), minutes=8
-    )
+    inputs = {"machine": machine, "form": 2}
+    title = f"Xen host {memory} MiB"
+    return Recipe(StepKind.GUEST, title, inputs, make, needs=(files,), minutes=8, guest=memory)

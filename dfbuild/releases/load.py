@@ -16,7 +16,8 @@ from dfbuild.releases.schema import Model, Release
 _SHIPPED = Path(__file__).parent
 _SUFFIX = ".toml"
 _documents: dict[str, toml.Document] = {}
-"""Release ▸ its file as it was read last: a mistake in what only the target reads is told where it stands."""
+"""Release ▸ its file, of those of one name that was loaded last: a mistake in what only the target reads is told
+where it stands."""
 
 
 def available() -> tuple[str, ...]:
@@ -31,7 +32,9 @@ def load(name: str, directory: Path = Path()) -> Release:
     with everything that is wrong in the file.
     """
     path = _find(name, directory)
-    return _shipped(path) if path.parent == _SHIPPED else _checked(toml.read(path, _KIND))
+    release, document = _shipped(path) if path.parent == _SHIPPED else _read(path)
+    _documents[release.name] = document
+    return release
 
 
 def build_table(release: Release, model: type[Model]) -> Model:
@@ -39,7 +42,10 @@ def build_table(release: Release, model: type[Model]) -> Model:
     try:
         return model.model_validate(release.build)
     except ValidationError as error:
-        raise _documents[release.name].invalid(model, error, ("build",)) from error
+        document = _documents.get(release.name)
+        if document is None:
+            raise UsageError(f"the [build] table of release {release.name}: {error}") from error
+        raise document.invalid(model, error, ("build",)) from error
 
 
 def json_schema() -> dict[str, Any]:
@@ -60,14 +66,14 @@ _KIND = toml.Kind("release", _find)
 
 
 @functools.cache
-def _shipped(path: Path) -> Release:
-    return _checked(toml.read(path, _KIND))
+def _shipped(path: Path) -> tuple[Release, toml.Document]:
+    return _read(path)
 
 
-def _checked(document: toml.Document) -> Release:
+def _read(path: Path) -> tuple[Release, toml.Document]:
+    document = toml.read(path, _KIND)
     release = document.validate(Release)
     found = problems(release, document)
     if found:
         raise toml.InvalidFile(found)
-    _documents[release.name] = document
-    return release
+    return release, document

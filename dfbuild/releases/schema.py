@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dfbuild.model import Expectation, Verdict
+from dfbuild.model import Expectation, Shape, Verdict
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -97,6 +97,12 @@ class Refuse(Strict):
     """Filter expression on the cell's attributes."""
     reason: Text
     evidence: str = ""
+    """Where that stands, or was seen."""
+
+    @property
+    def told(self) -> str:
+        """The reason with its evidence."""
+        return f"{self.reason} ({self.evidence})" if self.evidence else self.reason
 
 
 class Stage(Strict):
@@ -293,3 +299,8 @@ class Release(Strict):
     commands: dict[str, str] = Field(default_factory=dict)
     """Shell commands by what they answer (`cpu-count`, `pid-sequence` …), for suites."""
     expect: tuple[Expect, ...] = ()
+
+    @property
+    def own_shape(self) -> Shape:
+        """The shape of which nothing is said."""
+        return Shape("own", **self.shape.given())

@@ -89,7 +89,7 @@ def test_a_guest_on_it_is_reached_every_way_and_its_crash_is_told(
     recipe = xen.host(shape, workspace, given)
     assert recipe is not None
     build_all(recipe, ArtefactStore(workspace), minutes(2), print)
-    media = xen.media(target(RELEASE), RELEASE, wanted, reference_image, workspace, given)
+    media = xen.media(target(RELEASE), RELEASE, wanted, reference_image, workspace, recipe, given)
     guest = create(GuestSpec(wanted.id, shape, media, runtime_directory("t")), Accel("tcg"))
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as wire:

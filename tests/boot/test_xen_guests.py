@@ -58,7 +58,8 @@ class Maker:
     made: list[Guest]
 
     def media(self, wanted: Cell) -> Media:
-        return xen.media(target(RELEASE), RELEASE, wanted, self.image, self.workspace)
+        host = xen.host(wanted.shape, self.workspace)
+        return xen.media(target(RELEASE), RELEASE, wanted, self.image, self.workspace, host)
 
     def guest(self, wanted: Cell, *words: str) -> Guest:
         media = self.media(wanted)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from dfbuild.build.recipe import DISK, Kitchen, Recipe
 from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed
-from dfbuild.model import Cell, Login, Media, Shape, StepKind, Variant
+from dfbuild.model import Cell, Login, Media, StepKind, Variant
 from dfbuild.releases import Release
 from dfbuild.shell.protocol import Answer
 from dfbuild.source import Tree
@@ -243,7 +244,7 @@ def test_the_sources_of_a_world_are_the_tree_as_it_is(tmp_path: Path) -> None:
 def test_kernels_of_a_compiler_of_this_host_are_not_built_in_guests(tmp_path: Path, toolchain: str) -> None:
     master = releases.load("master")
     tree = Tree(tmp_path, "master", Hashes(tmp_path, tmp_path / "hashes.json"))
-    cell = Cell(Variant("master", toolchain, "strong", "nx1"), Shape("smp1"))
+    cell = Cell(Variant("master", toolchain, "strong", "nx1"), replace(master.own_shape, name="smp1"))
     assert Target(tree, tree).refuse(master, cell) is None
     refusal = Target(tree, tree, Guest(tmp_path, []), native=True).refuse(master, cell)
     if toolchain in data.of(master).native:
@@ -251,3 +252,23 @@ def test_kernels_of_a_compiler_of_this_host_are_not_built_in_guests(tmp_path: Pa
     else:
         assert refusal is not None
         assert f"{toolchain} is this host's compiler" in refusal.reason
+
+
+@pytest.mark.parametrize(
+    ("release", "device", "reason"),
+    [
+        ("master", {"disk": "am53c974"}, "only for virtio-blk, mptsas1068"),
+        ("master", {"nic": "rtl8139"}, "guests of master are not made for nic 'rtl8139', only for e1000, vmxnet3"),
+        ("1.2", {"nic": "virtio-net"}, "guests of 1.2 are not made for nic 'virtio-net', only for e1000"),
+        ("1.2", {"disk": "ahci"}, "only for ide, lsi53c895a"),
+    ],
+)
+def test_devices_that_have_no_name_in_the_guest_are_refused(
+    tmp_path: Path, release: str, device: dict[str, str], reason: str
+) -> None:
+    known = releases.load(release)
+    tree = Tree(tmp_path, release, Hashes(tmp_path, tmp_path / "hashes.json"))
+    cell = Cell(Variant(release, "gcc34", "on", "smp"), known.own_shape)
+    assert Target(tree, tree).refuse(known, cell) is None
+    refusal = Target(tree, tree).refuse(known, replace(cell, shape=replace(cell.shape, **device)))
+    assert refusal is not None and reason in refusal.reason

@@ -84,7 +84,7 @@ def ran(suites: Suites, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, t
             artefacts=ArtefactStore(workspace), results=store, accel=Accel("kvm"), cancel=Cancel(),
             listener=lambda event: None, via="ssh",
         )  # fmt: skip
-        run_cell(job, CELL, Artefact(StepKind.IMAGE, "image", "key", workspace.root), (), lambda: None)
+        run_cell(job, CELL, Artefact(StepKind.IMAGE, "image", "key", workspace.root), None, (), lambda: None)
         (cell,) = store.run(run).cells
     return cell
 

@@ -70,7 +70,12 @@ def guests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ran: list[str] = []
 
     def run_cell(
-        job: Job, cell: Cell, image: Artefact, steps: tuple[str, ...], booted: Callable[[], None]
+        job: Job,
+        cell: Cell,
+        image: Artefact,
+        host: Recipe | None,
+        steps: tuple[str, ...],
+        booted: Callable[[], None],
     ) -> Verdict:
         assert (image.path / "what").read_text() == f"image-{cell.variant.toolchain}"
         ran.append(cell.id)

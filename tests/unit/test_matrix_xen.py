@@ -74,7 +74,10 @@ def test_no_host_is_made_where_one_is_given(workspace: Workspace) -> None:
     assert [recipe.name for recipe in planned.recipes.values()] == ["image", "Xen host tap"]
     assert [recipe.name for recipe in planned.hosts.values()] == ["Xen host tap"]
     image = Artefact(StepKind.IMAGE, "image", "key", Path("/image"))
-    found = [xen.media(Target(), load("reference"), each, image, workspace, given).xen for each in cells]
+    found = [
+        xen.media(Target(), load("reference"), each, image, workspace, planned.hosts.get(each.id), given).xen
+        for each in cells
+    ]
     assert isinstance(found[0], GivenXenHost) and found[0].where == given.where and found[1] is None
     assert found[0].tap is not None and found[0].tap.is_relative_to(workspace.artefacts / "tools")
 
@@ -91,9 +94,10 @@ def test_a_state_is_of_the_qemu_that_it_was_taken_from(
 
 def test_a_guests_media_say_where_its_hosts_state_will_be(workspace: Workspace) -> None:
     image = Artefact(StepKind.IMAGE, "image", "key", Path("/image"))
-    found = xen.media(Target(), load("reference"), cell("pv", "xen-pv"), image, workspace)
+    host = xen.host(cell("pv", "xen-pv").shape, workspace)
+    found = xen.media(Target(), load("reference"), cell("pv", "xen-pv"), image, workspace, host)
     assert found.kernel == Path("/image/kernel")
     assert found.xen is not None and found.xen.state is not None and found.xen.memory == 768
     assert found.xen.state.is_relative_to(workspace.artefacts / "guest")
-    plain = xen.media(Target(), load("reference"), cell("up", "qemu"), image, workspace)
+    plain = xen.media(Target(), load("reference"), cell("up", "qemu"), image, workspace, None)
     assert plain.xen is None

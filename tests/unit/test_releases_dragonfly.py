@@ -201,7 +201,6 @@ def refusal(release: Release, attributes: Cell) -> str | None:
         ({"sockets": 17}, "16 CPUs"),
         ({"machine": "q35", "disk": "ahci"}, "AHCI"),
         ({"disk": "virtio-blk"}, "da0"),
-        ({"nic": "virtio-net"}, "em0"),
         ({"console": "virtio"}, "console"),
         ({"hypervisor": "xen-pv"}, "port to Xen"),
         ({"hypervisor": "xen-hvm"}, None),

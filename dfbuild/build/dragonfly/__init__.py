@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dfbuild.build.dragonfly import data, hammer2, image, imported, kernel, live, loaders, native, programs, world
 from dfbuild.build.dragonfly.layout import SRC
-from dfbuild.build.recipe import DISK, LIVE, Artefact, Boot, Machine, Recipe, no_machine
+from dfbuild.build.recipe import DISK, LIVE, Artefact, Boot, Machine, Recipe, no_machine, undriven
 from dfbuild.build.store import ArtefactStore
 from dfbuild.errors import UsageError
 from dfbuild.image import dragonfly, identity
@@ -87,7 +87,7 @@ class Target:
     def _filled(self, release: Release, variant: Variant, shape: Shape, workspace: Workspace) -> Recipe:
         """The disk for `shape` with its root in HAMMER2: see `hammer2.recipe`."""
         keys = _keys(workspace)
-        source = self.image(release, Cell(variant, Shape("own", **release.shape.given())), workspace)
+        source = self.image(release, Cell(variant, release.own_shape), workspace)
         unfilled = self._image(release, variant, shape, workspace)
         files = dragonfly.files(image.settings(release, keys, shape.disk, hammer2=True))
         return hammer2.recipe(release, variant, source, unfilled, files["etc/fstab"], _login(keys), self._machine)
@@ -143,11 +143,13 @@ class Target:
         return native.buildworld(release, variant, builder, _login(keys), machine)
 
     def refuse(self, release: Release, cell: Cell) -> Refusal | None:
-        """Refuses to build in a guest by a compiler of this host; what else cannot be is in the release's data."""
-        compiler = data.of(release).compilers.get(cell.variant.toolchain)
-        if not self._native or compiler is None or compiler.host is None:
-            return None
-        return Refusal(cell, f"--build native: {compiler.host} is this host's compiler, and no guest has it")
+        """Refuses to build in a guest by a compiler of this host, and devices that have no name in the guest."""
+        build = data.of(release)
+        compiler = build.compilers.get(cell.variant.toolchain)
+        if self._native and compiler is not None and compiler.host is not None:
+            return Refusal(cell, f"--build native: {compiler.host} is this host's compiler, and no guest has it")
+        nics = {} if release.wire is None else {"nic": release.wire.interface}
+        return undriven(cell, disk=build.image.disks, **nics)
 
     def media(self, release: Release, cell: Cell, image_made: Artefact, workspace: Workspace) -> Media:
         """The disk, which boots by itself, and root's key to it, unless it turned out to have no SSH server."""

@@ -17,7 +17,7 @@ from dfbuild.build.dragonfly import data, image
 from dfbuild.build.recipe import DISK, Kitchen, Machine, Recipe, Workbench
 from dfbuild.build.store import tail
 from dfbuild.errors import BuildFailed
-from dfbuild.model import Disk, Login, Media, Shape, StepKind, Variant
+from dfbuild.model import Disk, Login, Media, StepKind, Variant
 from dfbuild.releases import Release
 from dfbuild.workspace import remove
 
@@ -39,7 +39,7 @@ def recipe(
     Facts: what the guest took for each step, in seconds. Raises `UsageError` where the release has no HAMMER2;
     making it raises `BuildFailed` for a guest that does not come up, and for a step in it that fails.
     """
-    own = Shape("own", **release.shape.given())
+    own = release.own_shape
     first = data.of(release).image.disks[own.disk]
     script = steps(nth(first, 1), nth(first, 2))
     name = unfilled.name.replace("but for its root", "on HAMMER2")
@@ -62,7 +62,7 @@ def recipe(
 
     inputs = {"steps": script, "fstab": hashlib.sha256(fstab).hexdigest(), "memory": own.memory, "form": 1}
     minutes = data.hammer2(release).minutes * release.console.emulation_factor + _BOOT_MINUTES
-    return Recipe(StepKind.IMAGE, name, inputs, make, needs=(source, unfilled), minutes=minutes)
+    return Recipe(StepKind.IMAGE, name, inputs, make, needs=(source, unfilled), minutes=minutes, guest=own.memory)
 
 
 def steps(new: str, old: str) -> dict[str, str]:

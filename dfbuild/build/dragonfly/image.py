@@ -24,7 +24,7 @@ from dfbuild.errors import BuildFailed
 from dfbuild.image import devices, disk, dragonfly, inodes, manifest, ufs
 from dfbuild.image.identity import Identity
 from dfbuild.image.manifest import Names
-from dfbuild.model import Shape, StepKind
+from dfbuild.model import StepKind
 from dfbuild.releases import Release
 from dfbuild.sandbox import Sandbox
 from dfbuild.workspace import remove, write_among
@@ -54,7 +54,7 @@ def settings(
     `hammer2` whether its root is that.
     """
     sizes = data.of(release).image
-    device = sizes.disks[disk_model or Shape("own", **release.shape.given()).disk]
+    device = sizes.disks[disk_model or release.own_shape.disk]
     return dragonfly.Settings(
         authorized_key=identity.client_public,
         root=f"{device}s1{'d' if hammer2 else 'a'}",
@@ -83,7 +83,7 @@ def recipe(
     `disk_model` and `firmware` are the shape's, else those of the release's own shape; `root` the size of the root
     file system in MiB, if not the release's own. With `hammer2` all of it is there but the root, see `hammer2.py`.
     """
-    own = Shape("own", **release.shape.given())
+    own = release.own_shape
     disk_model, firmware = disk_model or own.disk, firmware or own.firmware
     name = name if disk_model == own.disk else f"{name} on {disk_model}"
     name = name if firmware == own.firmware else f"{name} for {firmware}"

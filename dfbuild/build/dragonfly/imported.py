@@ -19,7 +19,7 @@ from dfbuild.image import disk, dragonfly, iso, manifest
 from dfbuild.image.identity import Identity
 from dfbuild.image.manifest import Names
 from dfbuild.image.ufs import Run
-from dfbuild.model import Disk, Media, Shape, StepKind, Verdict
+from dfbuild.model import Disk, Media, StepKind, Verdict
 from dfbuild.releases import Release
 from dfbuild.releases.schema import Crash, Stage
 from dfbuild.workspace import remove
@@ -49,8 +49,8 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
     no such CD; making it raises `BuildFailed` for a live system that does not come up, does not look for the seed,
     or fails to install, and for a disk that does not boot.
     """
-    own, sizes = data.iso(release), data.of(release).image
-    name = sizes.disks[Shape("own", **release.shape.given()).disk]
+    own, sizes, shape = data.iso(release), data.of(release).image, release.own_shape
+    name = sizes.disks[shape.disk]
     mark = hashlib.sha256(f"{digest} installed".encode()).hexdigest()[:16]
     script = dragonfly.install({
         "disk": name,
@@ -93,7 +93,7 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
         "form": 1,
     }
     minutes = own.minutes * release.console.emulation_factor + _BOOT_MINUTES
-    return Recipe(StepKind.IMAGE, f"disk {digest[:12]}", inputs, make, minutes=minutes)
+    return Recipe(StepKind.IMAGE, f"disk {digest[:12]}", inputs, make, minutes=minutes, guest=shape.memory)
 
 
 def installing(release: Release, mark: str) -> Release:

@@ -127,7 +127,8 @@ def recipe(
         return {"seconds": seconds, "sections": compare(crossed.path / image.ROOT / installed, target)}
 
     inputs = {"compiler": variant.toolchain, "memory": memory, "form": 1}
-    return Recipe(StepKind.KERNEL, f"{cross.name} native", inputs, make, needs=(builder, cross), minutes=240)
+    title, needs = f"{cross.name} native", (builder, cross)
+    return Recipe(StepKind.KERNEL, title, inputs, make, needs=needs, minutes=240, guest=memory)
 
 
 def _prove(made: Path, crossed: Path, protector: Protection) -> None:
@@ -159,9 +160,8 @@ def buildworld(release: Release, variant: Variant, builder: Recipe, login: Login
 
     environment, memory = _environment(release, variant.toolchain), _memory(release)
     inputs = {"compiler": variant.toolchain, "memory": memory, "form": 1}
-    return Recipe(
-        StepKind.WORLD, f"{variant.toolchain} native", inputs, make, needs=(builder,), minutes=_WORLD_MINUTES
-    )
+    title, minutes = f"{variant.toolchain} native", _WORLD_MINUTES
+    return Recipe(StepKind.WORLD, title, inputs, make, needs=(builder,), minutes=minutes, guest=memory)
 
 
 def _build(kitchen: Kitchen, shell: Workbench, what: str, environment: Mapping[str, str], command: str) -> float:

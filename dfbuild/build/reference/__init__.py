@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dfbuild
 from dfbuild.build.debian import apt, linux
-from dfbuild.build.recipe import DISK, Artefact, Recipe
+from dfbuild.build.recipe import DISK, Artefact, Recipe, undriven
 from dfbuild.build.reference import data, world
 from dfbuild.build.reference import image as image_files
 from dfbuild.image import identity, templates
@@ -48,16 +48,7 @@ class Target:
     def refuse(self, release: Release, cell: Cell) -> Refusal | None:
         """Refuses devices that the image has no drivers for."""
         build = data.of(release)
-        for what, value, known in (
-            ("disk", cell.shape.disk, tuple(build.disks)),
-            ("nic", cell.shape.nic, build.nics),
-            ("console", cell.shape.console, tuple(build.consoles)),
-        ):
-            if value not in known:
-                return Refusal(
-                    cell, f"the reference guest has no driver for {what} {value!r}, only {', '.join(known)}"
-                )
-        return None
+        return undriven(cell, disk=build.disks, nic=build.nics, console=build.consoles)
 
     def media(self, release: Release, cell: Cell, image: Artefact, workspace: Workspace) -> Media:
         """Kernel, initramfs and disk of `image`, with the kernel command line for the cell's console."""
