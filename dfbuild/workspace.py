@@ -6,12 +6,20 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dfbuild.errors import InfraError, UsageError
+
+RUNTIME = "dfbuild-"
+"""What the names of runtime directories begin with."""
+_YOUNG = 60.0
+_held: dict[Path, int] = {}
+"""The runtime directories of this process, with the descriptors that lock them."""
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:
@@ -157,10 +165,6 @@ class Workspace:
         return self.root / "bases"
 
     @property
-    def downloads(self) -> Path:
-        return self.root / "downloads"
-
-    @property
     def identities(self) -> Path:
         """SSH keys, made once per work directory."""
         return self.root / "identities"
@@ -185,7 +189,38 @@ class Workspace:
 
 
 def runtime_directory(prefix: str) -> Path:
-    """A new directory of mode 0700 with a short path, for sockets (their paths end at 107 bytes)."""
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    usable = base is not None and len(base) < 40 and os.access(base, os.W_OK)
-    return Path(tempfile.mkdtemp(prefix=f"dfb-{prefix}-", dir=base if usable else "/tmp"))
+    """A new directory of mode 0700 with a short path, for sockets (their paths end at 107 bytes) and overlays.
+
+    It is locked as long as this process lives, so that what a killed one left is known, and removed here.
+    """
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    base = Path(given if given is not None and len(given) < 40 and os.access(given, os.W_OK) else "/tmp")
+    for held in [path for path in _held if not path.exists()]:
+        os.close(_held.pop(held))
+    _sweep(base)
+    made = Path(tempfile.mkdtemp(prefix=f"{RUNTIME}{prefix}-", dir=base))
+    _hold(made)
+    return made
+
+
+def _hold(directory: Path) -> bool:
+    """Lock `directory` until it has gone or this process has; False if another one has locked it."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    _held[directory] = descriptor
+    return True
+
+
+def _sweep(base: Path) -> None:
+    """Remove the directories of processes that were killed: with guests' overlays in them, they may be large."""
+    for left in base.glob(f"{RUNTIME}*"):
+        with contextlib.suppress(OSError):
+            status = left.lstat()
+            # One that has just been made may not be locked yet.
+            old = time.time() - status.st_mtime > _YOUNG
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and old and _hold(left):
+                shutil.rmtree(left, ignore_errors=True)

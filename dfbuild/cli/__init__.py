@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,6 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build().parse_args(words)
     arguments.argv = words  # a run remembers how it was asked for
     os.umask(0o022)  # what is made is for others to read, whoever makes it: images have its permissions
+    # As Ctrl-C does: what a command has begun, it ends.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
     module, function = arguments.run.split(":")
     try:
         with _held(arguments):
@@ -49,6 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"dfbuild: {told}", file=sys.stderr)
         return told.exit_status
+
+
+def _end(number: int, _: object) -> None:
+    sys.exit(128 + number)
 
 
 def _told(error: OSError) -> InfraError | None:

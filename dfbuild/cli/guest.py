@@ -49,14 +49,15 @@ def up(arguments: argparse.Namespace) -> int:
         print()
         return 0
     print(f"{name} is up: {cell.id}")
+    where = f"--work {shlex.quote(str(workspace.root))} " if arguments.work else ""
     via = "" if manifest.ssh else "--via serial "
-    print(f"  dfbuild guest exec {via}{shlex.quote(name)} COMMAND")
+    print(f"  dfbuild guest exec {where}{via}{shlex.quote(name)} COMMAND")
     if manifest.login.key:
         print(f"  ssh -i {shlex.quote(str(manifest.login.key))} -p {port} {manifest.login.user}@{host}")
     # pytest knows the usual work directory only; elsewhere the guest is named by its file.
     known = str(manifest.transcript.with_name("guest.json")) if arguments.work else name
     print(f"  pytest --pyargs dfbuild.suites --dfbuild-guest {shlex.quote(known)}")
-    print(f"  dfbuild guest down {shlex.quote(name)}")
+    print(f"  dfbuild guest down {where}{shlex.quote(name)}")
     return 0
 
 
@@ -108,8 +109,11 @@ def listing(arguments: argparse.Namespace) -> int:
         )
         print()
         return 0
+    width = max((len(manifest.name) for manifest in manifests), default=0)
     for manifest in manifests:
-        print(f"{manifest.name}  {manifest.cell.id}  {manifest.accel}")
+        print(f"{manifest.name:<{width}}  {manifest.cell.id}  {manifest.accel}")
+    if not manifests:
+        print("no guest is up", file=sys.stderr)
     return 0
 
 
@@ -141,8 +145,13 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def console(arguments: argparse.Namespace) -> int:
-    """Print the transcript, made safe for a terminal."""
-    manifest = keep.find(Workspace.locate(arguments.work), arguments.name)
+    """Print the transcript, made safe for a terminal; of a guest that has ended, too."""
+    workspace = Workspace.locate(arguments.work)
+    ended = keep.ended(workspace, arguments.name)
+    if ended is not None:
+        sys.stdout.write(printable(ended.read_bytes()))
+        return 0
+    manifest = keep.find(workspace, arguments.name)
     session = attach(manifest)
     offset = 0
     try:

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from dfbuild.model import Cell, GivenXenHost, Refusal, Verdict
 from dfbuild.results.records import RunInfo, RunRecord, RunStatus
 from dfbuild.results.store import Store
 from dfbuild.source import Tree
-from dfbuild.suites.names import require_match
+from dfbuild.suites.names import suites_with
 from dfbuild.workspace import Workspace
 
 _PROBE_SECONDS = 60.0
@@ -80,8 +80,6 @@ def run(arguments: argparse.Namespace) -> int:
         return _resume(arguments, workspace)
     if arguments.config is None:
         raise UsageError("no matrix file", hint="dfbuild matrix FILE, or --resume")
-    if arguments.check:
-        require_match(arguments.check)
     chosen = choose(arguments, workspace)
     if arguments.dry_run:
         return _dry_run(chosen, arguments.json)
@@ -110,6 +108,9 @@ def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
     """Load the file, expand it, take the cells asked for, and plan them."""
     matrix = load(Path(arguments.config))
     expansion = narrow(select(expand(matrix), arguments.filter), arguments.cell)
+    check = getattr(arguments, "check", "")
+    if check:
+        expansion = _asking(expansion, check)
     source.require_use(arguments, matrix.release)
     native = arguments.build == "native"
     builder = target(matrix.release, lambda: _trees(arguments, matrix, workspace), machine, native=native)
@@ -151,9 +152,25 @@ def narrow(expansion: Expansion, ids: list[str]) -> Expansion:
             near = difflib.get_close_matches(id, [*known, *refused], n=1)
             hint = f"did you mean {near[0]!r}?" if near else "`--dry-run` lists the cells"
             raise UsageError(f"no cell {id!r}", hint=hint)
+    wanted = list(dict.fromkeys(ids))
     return Expansion(
-        tuple(known[id] for id in ids if id in known), tuple(refused[id] for id in ids if id in refused)
+        tuple(known[id] for id in wanted if id in known), tuple(refused[id] for id in wanted if id in refused)
     )
+
+
+def _asking(expansion: Expansion, check: str) -> Expansion:
+    """The cells that have suites with a check like `check`, with those alone. Raises `UsageError` for none."""
+    suites = suites_with(check)
+    cells = [
+        replace(cell, suites=tuple(suite for suite in cell.suites if suite in suites)) for cell in expansion.cells
+    ]
+    asked = tuple(cell for cell in cells if cell.suites)
+    if cells and not asked:
+        has = ", ".join(dict.fromkeys(suite for cell in expansion.cells for suite in cell.suites))
+        raise UsageError(
+            f"no chosen cell runs a check that matches {check!r}", hint=f"their suites are: {has or 'none'}"
+        )
+    return replace(expansion, cells=asked)
 
 
 def _require_limits(arguments: argparse.Namespace) -> None:
@@ -189,6 +206,7 @@ def _resume(arguments: argparse.Namespace, workspace: Workspace) -> int:
             setattr(stored, name, getattr(arguments, name) or getattr(typed, name))
         chosen = choose(stored, workspace)
         _require_same(record, chosen.plan)
+        _require_cells(record, chosen.plan)
         against = stored.against or chosen.matrix.baseline
         stored.against = baseline(store, against, record.name, before=run_id)
         xenhost.require(chosen.xen_host, chosen.plan.cells, Deadline.after(_PROBE_SECONDS))
@@ -203,6 +221,17 @@ def _require_same(record: RunRecord, planned: Plan) -> None:
             raise UsageError(
                 f"{step.kind} {step.name} is not made of what it was made of when run {record.id} began",
                 hint="the tree, a release's data or this host's compilers have changed: start a new run",
+            )
+
+
+def _require_cells(record: RunRecord, planned: Plan) -> None:
+    """Raise `UsageError` unless the cells of `record` that it may still have to run are what they were."""
+    attributes = {cell.id: cell.attributes() for cell in planned.cells}
+    for cell in record.cells:
+        if cell.verdict in (None, Verdict.INFRA) and attributes.get(cell.id) != cell.attributes:
+            raise UsageError(
+                f"cell {cell.id!r} is not what it was when run {record.id} began",
+                hint="a file that the matrix or its release is like has changed: start a new run, or restore it",
             )
 
 
@@ -255,8 +284,11 @@ def _go(chosen: Chosen, arguments: argparse.Namespace, store: Store, run_id: str
 
 @contextlib.contextmanager
 def _interruptible(cancel: Cancel) -> Iterator[None]:
-    """SIGINT and SIGTERM throw the switch while inside."""
-    before = {number: signal.signal(number, lambda *_: cancel.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    """SIGINT, SIGTERM and the terminal's end throw the switch while inside."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup(1) has it
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: cancel.set()) for number in numbers}
     try:
         yield
     finally:
@@ -340,4 +372,4 @@ def _command(chosen: Chosen, cell: Cell, store: ArtefactStore, accel: Accel) -> 
     host = chosen.plan.hosts.get(cell.id)
     media = xen.media(chosen.target, chosen.matrix.release, cell, image, chosen.workspace, host, chosen.xen_host)
     # The directory is made anew for every guest; this stands for it.
-    return create(GuestSpec(cell.id, cell.shape, media, Path("/tmp/dfb-g")), accel).command()
+    return create(GuestSpec(cell.id, cell.shape, media, Path("/tmp/dfbuild-g")), accel).command()

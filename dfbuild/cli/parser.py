@@ -101,7 +101,9 @@ def _matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="where kernels are built: here, or by the tree's own make in a guest (hours under emulation)",
     )
     _base(matrix)
-    matrix.add_argument("--dry-run", action="store_true", help="list cells, steps and command lines; do nothing")
+    matrix.add_argument(
+        "--dry-run", action="store_true", help="list cells, steps and command lines; build and boot nothing"
+    )
     matrix.add_argument(
         "--resume", nargs="?", const="", metavar="RUN", help="go on with a run that was interrupted (the last one)"
     )

@@ -124,7 +124,7 @@ class Live:
                     self.bars.advance(self.total)
         text = line(event)
         if text is not None and not isinstance(event, CellStage | RunBegan):
-            good = isinstance(event, StepEnded | CellEnded) and event.verdict is Verdict.PASS
+            good = isinstance(event, StepEnded | CellEnded) and event.verdict in (Verdict.PASS, Verdict.SKIP)
             self.bars.console.print(_printable(text), style="green" if good else "bold red", markup=False)
 
 

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 from dfbuild.cli.parser import build as build_parser
+from dfbuild.errors import UsageError
 from dfbuild.report import html, junit, terminal, write_all
 from dfbuild.report import json as report_json
 from dfbuild.results.compare import Comparison, compare
@@ -27,10 +28,22 @@ def run(arguments: argparse.Namespace) -> int:
         against = baseline(store, arguments.against or _asked(record), record.name, before=run_id)
         comparison = _compare(store, record, against)
         if arguments.junit:
-            atomic_write(Path(arguments.junit), junit.render(record, workspace))
+            _write(arguments.junit, junit.render(record, workspace))
         if arguments.html:
-            atomic_write(Path(arguments.html), html.render(record, comparison, workspace))
+            _write(arguments.html, html.render(record, comparison, workspace))
         return present(workspace, store, run_id, against, as_json=arguments.json)
+
+
+def _write(where: str, text: bytes | str) -> None:
+    """Write what is asked for to the file `where`: a new file in the place of one, else through what is there."""
+    path = Path(where).resolve()
+    if path.is_file() or not path.exists():
+        if not path.parent.is_dir():
+            raise UsageError(f"there is no directory {path.parent}", hint="make it, or name another file")
+        atomic_write(path, text)
+    else:
+        with path.open("wb") as file:
+            file.write(text if isinstance(text, bytes) else text.encode())
 
 
 def present(workspace: Workspace, store: Store, run_id: str, against: str | None, *, as_json: bool) -> int:
@@ -90,8 +103,11 @@ def runs(arguments: argparse.Namespace) -> int:
         json.dump(listing, sys.stdout, indent=2)
         print()
         return 0
+    width = max((len(summary.id) for summary in summaries), default=0)
     for summary in summaries:
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in summary.verdicts.items())
-        left = f", {summary.unfinished} unfinished" if summary.unfinished else ""
-        print(f"{summary.id}  {summary.status:<11}  {counts}{left}")
+        counts = [f"{count} {verdict}" for verdict, count in summary.verdicts.items()]
+        left = [f"{summary.unfinished} unfinished"] if summary.unfinished else []
+        print(f"{summary.id:<{width}}  {summary.status:<11}  {', '.join([*counts, *left])}")
+    if not summaries:
+        print("no runs yet", file=sys.stderr)
     return 0

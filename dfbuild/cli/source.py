@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from dfbuild.cli.progress import say
 from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
 from dfbuild.releases import Release
@@ -28,7 +29,7 @@ def trees(
     )
     if not arguments.patch:
         return plain, plain
-    return patched(plain, [Path(name) for name in arguments.patch], workspace, deadline), plain
+    return patched(plain, [Path(name) for name in arguments.patch], workspace, deadline, say), plain
 
 
 def require_use(arguments: argparse.Namespace, release: Release) -> None:

@@ -52,8 +52,3 @@ class Matrix:
     """How the suites reach the guest: `ssh` or `serial`."""
     baseline: str | None = None
     """The run to compare with."""
-
-    @property
-    def suites(self) -> tuple[str, ...]:
-        """What a cell runs unless an include says otherwise."""
-        return self.axes.suites

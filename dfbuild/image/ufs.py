@@ -61,7 +61,6 @@ class Superblock:
     """Fragments from a group's beginning to its copy of the superblock; the fields after it likewise."""
     group_at: int
     inodes_at: int
-    data_at: int
     offset: int
     """With `mask`, how far groups are shifted against each other."""
     mask: int
@@ -85,7 +84,7 @@ def parse(data: bytes) -> Superblock:
     return Superblock(
         block=number(48), fragment=number(52), fragments=number(36), groups=number(44),
         group_fragments=number(188), group_inodes=number(184),
-        superblock_at=number(8), group_at=number(12), inodes_at=number(16), data_at=number(20),
+        superblock_at=number(8), group_at=number(12), inodes_at=number(16),
         offset=number(24), mask=number(28),
         clean=data[209] == 1, inode_format=number(1324), symlink_length=number(1320),
     )  # fmt: skip

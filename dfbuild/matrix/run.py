@@ -102,7 +102,8 @@ class PlanRun:
         memory = host_memory(cell.shape.memory) if cell.shape.on_xen else cell.shape.memory
 
         def run(booted: Callable[[], None]) -> bool:
-            return run_cell(self._job, cell, self._done[image.id], host, steps, booted) is Verdict.PASS
+            verdict = run_cell(self._job, cell, self._done[image.id], host, steps, booted)
+            return verdict in (Verdict.PASS, Verdict.SKIP)
 
         return Task(
             id=cell.id,

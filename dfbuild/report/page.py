@@ -9,7 +9,7 @@ from dfbuild.model import CheckResult, Outcome, Sample, Verdict
 from dfbuild.report.excerpt import ConsoleLine, Excerpts
 from dfbuild.report.failures import Failure, failures, fixed
 from dfbuild.report.plots import Segment, Strip, span, strip, timeline
-from dfbuild.report.summary import MEANINGS, outcomes, phases, verdicts, wall_seconds
+from dfbuild.report.summary import meaning, outcomes, phases, verdicts, wall_seconds
 from dfbuild.results.compare import CellChange, CheckChange, Comparison, Kind, MetricChange
 from dfbuild.results.records import CellRecord, RefusalRecord, RunRecord, StepRecord
 from dfbuild.results.repeat import repeat_line
@@ -133,7 +133,7 @@ def page(run: RunRecord, comparison: Comparison | None, excerpts: Excerpts) -> P
     return Page(
         run=run,
         status=status,
-        meaning=MEANINGS[status],
+        meaning=meaning(run),
         seconds=wall_seconds(run),
         verdicts=tuple(verdicts(run).most_common()),
         outcomes=tuple((outcome, counts[outcome]) for outcome in Outcome if counts[outcome]),

@@ -9,8 +9,12 @@ from dfbuild.report.text import duration, plural
 from dfbuild.results.records import CellRecord, RunRecord
 from dfbuild.results.verdict import exit_status
 
-MEANINGS = {0: "all as expected", 1: "regressions", 3: "infrastructure failed"}
-"""What exit statuses mean, in words."""
+_MEANINGS = {0: "all as expected", 1: "regressions", 3: "infrastructure failed"}
+
+
+def meaning(run: RunRecord) -> str:
+    """What the run's exit status says, in words; of one that has not come to its end, how it stands."""
+    return _MEANINGS.get(exit_status(run), str(run.status))
 
 
 def verdicts(run: RunRecord) -> Counter[Verdict | None]:
@@ -46,6 +50,6 @@ def headline(run: RunRecord) -> str:
         f"{plural(len(run.cells), 'cell')}: {cells}" if cells else "no cells",
         f"{plural(counts.total(), 'check')}: {checks}" if checks else "no checks",
         *([f"{len(run.refusals)} refused"] if run.refusals else []),
-        *([f"in {duration(seconds)}"] if seconds is not None else [str(run.status)]),
+        *([f"in {duration(seconds)}"] if seconds is not None else []),
     ]
-    return f"{'; '.join(parts)}: {MEANINGS[exit_status(run)]}"
+    return f"{'; '.join(parts)}: {meaning(run)}"

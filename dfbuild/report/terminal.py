@@ -111,20 +111,20 @@ def _cells(run: RunRecord, wide: bool) -> Table:
         table.add_column(phase, justify="right", no_wrap=True)
     table.add_column("checks", no_wrap=wide)
     if wide:
-        table.add_column("why", no_wrap=True, overflow="ellipsis")
+        table.add_column("why", overflow="fold")  # alone gives way where there is no room for all
     for cell in run.cells:
         times = phases(run, cell)
         table.add_row(
             Text(safe_line(cell.id)),
             Text(cell.verdict or "unfinished", style=_colour(cell.verdict)),
             *(Text("cached" if seconds is None else duration(seconds) if seconds else "–") for seconds in times),
-            _counts(cell),
+            _counts(cell, ", " if wide else ",\n"),
             *([Text(safe_line(cell.title, 120))] if wide else []),
         )
     return table
 
 
-def _counts(cell: CellRecord) -> Text:
+def _counts(cell: CellRecord, between: str) -> Text:
     from rich.text import Text
 
     words = [
@@ -134,7 +134,7 @@ def _counts(cell: CellRecord) -> Text:
     ]
     joined = Text()
     for number, (word, style) in enumerate(words):
-        joined.append(", " if number else "").append(word, style=style)
+        joined.append(between if number else "").append(word, style=style)
     return joined
 
 

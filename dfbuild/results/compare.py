@@ -104,9 +104,6 @@ class Comparison:
     def checks_of(self, kind: Kind) -> tuple[CheckChange, ...]:
         return tuple(change for change in self.checks if change.kind is kind)
 
-    def cells_of(self, kind: Kind) -> tuple[CellChange, ...]:
-        return tuple(change for change in self.cells if change.kind is kind)
-
     def metrics_of(self, trend: Trend) -> tuple[MetricChange, ...]:
         return tuple(change for change in self.metrics if change.trend is trend)
 
@@ -157,7 +154,7 @@ def verdict_kind(before: Verdict | None, after: Verdict | None) -> Kind | None:
 
 def _complete(snapshot: Snapshot, cell: str) -> bool:
     """The cell's guest came through its suites, so a check that is not there was not asked for."""
-    return snapshot.verdicts.get(cell) in (Verdict.PASS, Verdict.TEST_FAIL)
+    return snapshot.verdicts.get(cell) in (Verdict.PASS, Verdict.SKIP, Verdict.TEST_FAIL)
 
 
 def _cells(run: Snapshot, against: Snapshot) -> Iterator[CellChange]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dfbuild.model import CheckResult, Outcome, Verdict
-from dfbuild.results.records import RunRecord
+from dfbuild.results.records import RunRecord, RunStatus
 
 REGRESSIONS = frozenset({Verdict.BUILD_FAIL, Verdict.BOOT_FAIL, Verdict.PANIC, Verdict.HANG, Verdict.TEST_FAIL})
 """Verdicts that say: what was built or booted is at fault."""
 
+
+UNFINISHED = 130
+"""The exit status of what was interrupted, as shells have it."""
 
 LATE = "the time for the suites was over before all checks had run"
 
@@ -21,11 +24,13 @@ def cell_verdict(
 
     A failed check is TEST_FAIL. Otherwise every suite must have reported at least one check (with the pattern
     `check` that narrows them: one check in all), and it must not have been too `late` for any, or the cell is
-    INFRA: what said nothing proves nothing.
+    INFRA: what said nothing proves nothing. A cell whose checks were all skipped is SKIP.
     """
     if any(result.outcome is Outcome.FAIL for result in checks):
         return Verdict.TEST_FAIL
-    return Verdict.INFRA if late or _silent(suites, checks, check) else Verdict.PASS
+    if late or _silent(suites, checks, check):
+        return Verdict.INFRA
+    return Verdict.SKIP if _skipped(checks) else Verdict.PASS
 
 
 def cell_title(suites: Iterable[str], checks: Sequence[CheckResult], *, check: str = "", late: bool = False) -> str:
@@ -37,7 +42,12 @@ def cell_title(suites: Iterable[str], checks: Sequence[CheckResult], *, check: s
         ([f"{', '.join(failed[:3])}{more}"] if failed else [])
         + ([f"no check ended of {', '.join(silent)}"] if silent else [])
         + ([LATE] if late else [])
+        + ([f"skipped: {checks[0].reason}"] if _skipped(checks) else [])
     )
+
+
+def _skipped(checks: Sequence[CheckResult]) -> bool:
+    return bool(checks) and all(result.outcome is Outcome.SKIP for result in checks)
 
 
 def _silent(suites: Iterable[str], checks: Sequence[CheckResult], check: str) -> list[str]:
@@ -48,8 +58,11 @@ def _silent(suites: Iterable[str], checks: Sequence[CheckResult], check: str) ->
 
 
 def exit_status(run: RunRecord) -> int:
-    """What a run's cells earn: 0 all as expected, 1 regressions, 3 infrastructure."""
-    return verdicts_status(cell.verdict for cell in run.cells)
+    """What a run earns: 0 all as expected, 1 regressions, 3 infrastructure, 130 if it has not come to its
+    end."""
+    verdicts = [cell.verdict for cell in run.cells]
+    status = verdicts_status(verdicts)
+    return UNFINISHED if status == 3 and None in verdicts and run.status is not RunStatus.FINISHED else status
 
 
 def verdicts_status(verdicts: Iterable[Verdict | None]) -> int:

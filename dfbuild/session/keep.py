@@ -29,10 +29,10 @@ from dfbuild.model import Cell, Media, StageReached
 from dfbuild.releases import Release
 from dfbuild.session.attached import attach
 from dfbuild.session.booting import boot
-from dfbuild.session.held import END_SECONDS, MANIFEST
+from dfbuild.session.held import CONSOLE_LOG, END_SECONDS, MANIFEST
 from dfbuild.session.messages import Problem, dump, error_of, parse, parse_manifest, problem_of
 from dfbuild.session.protocol import Manifest
-from dfbuild.workspace import Workspace, runtime_directory
+from dfbuild.workspace import RUNTIME, Workspace, runtime_directory
 
 HOLDER_LOG = "holder.log"
 _LOCK = "lock"
@@ -118,11 +118,23 @@ def find(workspace: Workspace, name: str) -> Manifest:
     if not _held(directory):
         _clean_up(manifest)
     if not manifest.exists():
+        if ended(workspace, name) is not None:
+            raise UsageError(
+                f"guest {name!r} has ended",
+                hint=f"`dfbuild guest console {name}` shows its last words, `dfbuild guest up` starts another",
+            )
         others = ", ".join(names(workspace))
         raise UsageError(
             f"no guest is up as {name!r}", hint=f"up are: {others}" if others else "`dfbuild guest up` starts one"
         )
     return parse_manifest(manifest.read_bytes())
+
+
+def ended(workspace: Workspace, name: str) -> Path | None:
+    """What the console of a guest called `name` said that is up no more; None if it is up, or there was none."""
+    directory = _directory(workspace, name)
+    log = directory / CONSOLE_LOG
+    return log if log.is_file() and not _held(directory) else None
 
 
 def names(workspace: Workspace) -> tuple[str, ...]:
@@ -174,7 +186,7 @@ def _clean_up(manifest: Path) -> None:
     with contextlib.suppress(FileNotFoundError, InfraError):
         runtime = parse_manifest(manifest.read_bytes()).control.parent
         # Nothing is removed on the word of a file that does not look like what `main` made.
-        if runtime.name.startswith(f"dfb-{_RUNTIME}-") and runtime.stat().st_uid == os.geteuid():
+        if runtime.name.startswith(f"{RUNTIME}{_RUNTIME}-") and runtime.stat().st_uid == os.geteuid():
             shutil.rmtree(runtime, ignore_errors=True)
     manifest.unlink(missing_ok=True)
 

@@ -162,7 +162,7 @@ class SshShell:
             writer = Writer(channel, head, stdin)
             try:
                 self._read(channel, marks, sink, watched)
-            except (DeadlineExceeded, Cancelled):
+            except (DeadlineExceeded, Cancelled, KeyboardInterrupt):
                 if not self._watch.gone:
                     self._orphan(channel, marks)
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dfbuild import process
@@ -17,11 +17,17 @@ from dfbuild.source.tree import Tree, opened
 from dfbuild.workspace import Workspace, mark_used
 
 
-def patched(tree: Tree, patches: Sequence[Path], workspace: Workspace, deadline: Deadline) -> Tree:
+def patched(
+    tree: Tree,
+    patches: Sequence[Path],
+    workspace: Workspace,
+    deadline: Deadline,
+    say: Callable[[str], None] = lambda _: None,
+) -> Tree:
     """`tree` with the files `patches` applied one after the other, as git-apply(1) does with `-p1`.
 
     The same tree and patches are the same copy, made once. Raises `UsageError` for a patch that is not there or
-    does not apply, naming file and line of the tree where it does not.
+    does not apply, naming file and line of the tree where it does not. `say` gets a line before the tree is copied.
     """
     texts = [_read(patch) for patch in patches]
     names = sorted(entry.name for entry in tree.path.iterdir() if entry.name not in NO_SOURCE)
@@ -30,6 +36,7 @@ def patched(tree: Tree, patches: Sequence[Path], workspace: Workspace, deadline:
         total.update(hashlib.sha256(text).digest())
     target = workspace.sources / f"patched-{total.hexdigest()[:20]}"
     if not target.is_dir():
+        say(f"copying {tree.path} for its patches")
         _make(tree, names, list(zip(patches, texts, strict=True)), target, deadline)
     mark_used(target)
     return opened(target, tree.release, workspace)
@@ -37,9 +44,12 @@ def patched(tree: Tree, patches: Sequence[Path], workspace: Workspace, deadline:
 
 def _read(patch: Path) -> bytes:
     try:
-        return patch.read_bytes()
+        text = patch.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read the patch {patch}: {error.strerror}", hint="--patch FILE") from error
+    if not text.strip():
+        raise UsageError("the patch is empty", file=patch, hint="`git diff` writes one")
+    return text
 
 
 def _make(
@@ -50,6 +60,8 @@ def _make(
     copy = place / "tree"
     copy.mkdir()
     try:
+        if len(patches) == 1:  # A later one may need what an earlier one makes.
+            _apply(*patches[0], place / "checked", copy, deadline, check=tree.path)
         copied = process.run(["cp", "-a", "--", *(tree.path / name for name in names), copy], deadline)
         if copied.status != 0:
             raise InfraError(f"cannot copy {tree.path}: {copied.output.strip()}")
@@ -63,15 +75,26 @@ def _make(
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _apply(patch: Path, text: bytes, here: Path, copy: Path, deadline: Deadline) -> None:
-    """Apply one patch to `copy`; in a sandbox, for it may name any file."""
+def _apply(
+    patch: Path, text: bytes, here: Path, copy: Path, deadline: Deadline, *, check: Path | None = None
+) -> None:
+    """Apply one patch to `copy`, or only look whether it applies to the tree `check`.
+
+    In a sandbox, for it may name any file.
+    """
     here.write_bytes(text)
     sandbox = Sandbox(
         writable=(copy,),
-        readable=(here,),
-        environment={"GIT_CEILING_DIRECTORIES": str(copy.parent), "GIT_CONFIG_NOSYSTEM": "1"},
+        readable=(here, *([check] if check else [])),
+        cwd=check or copy,
+        # No repository is asked, not even the tree's own: it may be somebody else's.
+        environment={
+            "GIT_DIR": str(copy / "none"),
+            "GIT_WORK_TREE": str(check or copy),
+            "GIT_CONFIG_NOSYSTEM": "1",
+        },
     )
-    argv: list[str | Path] = ["git", "apply", "-p1", "--whitespace=nowarn", here]
+    argv: list[str | Path] = ["git", "apply", *(["--check"] if check else []), "-p1", "--whitespace=nowarn", here]
     done = process.run(sandbox.argv(argv), deadline.sooner(60, what="git apply"))
     if done.status != 0:
         said = done.output.replace(f"{here}", patch.name).strip().splitlines()

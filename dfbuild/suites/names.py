@@ -39,10 +39,13 @@ def names() -> tuple[str, ...]:
     return tuple(found)
 
 
-def require_match(glob: str) -> None:
-    """Raises `UsageError` if no check of any suite can match `glob`."""
+def suites_with(glob: str) -> frozenset[str]:
+    """The suites that may have a check that matches `glob`. Raises `UsageError` if none can."""
     suite = glob.partition("/")[0]
-    if any(fnmatchcase(name, suite) for name in FROM_GUESTS):
-        return
-    if not any(fnmatchcase(name, glob) for name in names()):
-        raise UsageError(f"no check matches {glob!r}", hint=nearest(glob, names()))
+    found = {name.partition("/")[0] for name in names() if fnmatchcase(name, glob)}
+    found |= {name for name in FROM_GUESTS if fnmatchcase(name, suite)}
+    if not found:
+        whole = f"{glob}/*"
+        hint = f"did you mean {whole!r}?" if glob in available() else nearest(glob, names())
+        raise UsageError(f"no check matches {glob!r}", hint=hint)
+    return frozenset(found)

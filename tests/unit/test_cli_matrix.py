@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from results_samples import info
 from dfbuild.cli import main, matrix
 from dfbuild.cli.parser import build
 from dfbuild.cli.report import baseline
+from dfbuild.config import load
 from dfbuild.errors import UsageError
+from dfbuild.matrix.expand import expand
 from dfbuild.model import StepKind, Verdict
 from dfbuild.results.records import RunStatus, StepRecord
 from dfbuild.results.store import Store
@@ -48,12 +51,22 @@ def parsed(workspace: Workspace, *words: str | Path) -> argparse.Namespace:
 
 
 def stored(
-    workspace: Workspace, *, command: tuple[str, ...], options: tuple[str, ...] = (), name: str = "r"
+    workspace: Workspace,
+    *,
+    command: tuple[str, ...],
+    options: tuple[str, ...] = (),
+    name: str = "r",
+    config: Path = CONFIG,
+    cell: str = ONE,
 ) -> str:
-    """A run of configs/reference.toml that was interrupted."""
-    words = ("dfbuild", "matrix", str(CONFIG), *command)
+    """A run of one cell, of configs/reference.toml or another file, that was interrupted."""
     begun = replace(
-        info(name=name), config_file=str(CONFIG), config_text=CONFIG.read_text(), command=words, options=options
+        info(name=name),
+        config_file=str(config),
+        config_text=config.read_text(),
+        command=("dfbuild", "matrix", str(config), *command),
+        options=options,
+        cells=tuple(one for one in expand(load(config)).cells if one.id == cell),
     )
     with Store.open(workspace.database) as store:
         run = store.begin(begun)
@@ -136,6 +149,42 @@ def test_a_run_goes_on_with_what_it_began_with_or_not_at_all(workspace: Workspac
     with pytest.raises(UsageError, match=f"kernel smp is not made of what it was made of when run {run} began"):
         matrix.run(parsed(workspace, "--resume", run))
     assert len(gone_on_with) == 2
+
+
+@pytest.mark.parametrize(
+    "changed", [EXCLUDING.replace('"up", ', ""), f"{EXCLUDING}[shapes.up]\nmemory = 333\n"], ids=["gone", "other"]
+)
+def test_a_run_does_not_go_on_where_what_its_file_is_like_has_changed(
+    workspace: Workspace, gone_on_with: list[Any], tmp_path: Path, changed: str
+) -> None:
+    parent, child = tmp_path / "parent.toml", tmp_path / "child.toml"
+    parent.write_text(EXCLUDING)
+    child.write_text('[like]\nmatrix = "parent.toml"\n')
+    run = stored(workspace, command=(), config=child)
+    matrix.run(parsed(workspace, "--resume", run))
+    parent.write_text(changed)
+    with pytest.raises(UsageError, match=f"'{re.escape(ONE)}' is not what it was when run {run} began"):
+        matrix.run(parsed(workspace, "--resume", run))
+    assert len(gone_on_with) == 1
+
+
+def test_a_cell_that_is_named_twice_is_run_once(workspace: Workspace) -> None:
+    chosen = matrix.choose(parsed(workspace, CONFIG, "--cell", ONE, "--cell", ONE), workspace)
+    assert [cell.id for cell in chosen.plan.cells] == [ONE]
+
+
+def test_only_suites_with_the_check_that_is_asked_for_are_run(workspace: Workspace, tmp_path: Path) -> None:
+    config = tmp_path / "mixed.toml"
+    config.write_text(
+        EXCLUDING.replace("[[exclude]]", 'suites = ["security", "scheduler"]\n[[include]]\nshape = ["nx-off"]\n'
+        'suites = ["scheduler"]\n[[exclude]]')
+    )  # fmt: skip
+    chosen = matrix.choose(parsed(workspace, config, "--check", "security/nx-*"), workspace)
+    assert [(cell.id, cell.suites) for cell in chosen.plan.cells] == [(ONE, ("security",))]
+    with pytest.raises(UsageError, match=r"(?s)no chosen cell runs .*'hardware/\*'.*their suites are: security"):
+        matrix.choose(parsed(workspace, config, "--check", "hardware/*"), workspace)
+    with pytest.raises(UsageError, match=r"did you mean 'security/\*'"):
+        matrix.choose(parsed(workspace, config, "--check", "security"), workspace)
 
 
 def test_a_run_that_somebody_runs_is_not_run_twice(workspace: Workspace, gone_on_with: list[Any]) -> None:

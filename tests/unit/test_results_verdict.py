@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import fnmatch
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,9 +30,16 @@ FINE = (Outcome.PASS, Outcome.KNOWN, Outcome.FIXED, Outcome.SKIP)
 
 @given(st.lists(st.sampled_from(FINE), min_size=1))
 def test_only_a_failure_makes_a_cell_fail(outcomes: list[Outcome]) -> None:
-    assert cell_verdict(["security"], checks(*outcomes)) is Verdict.PASS
-    assert cell_title(["security"], checks(*outcomes)) == ""
+    said = set(outcomes) - {Outcome.SKIP}
+    assert cell_verdict(["security"], checks(*outcomes)) is (Verdict.PASS if said else Verdict.SKIP)
+    assert bool(cell_title(["security"], checks(*outcomes))) is not bool(said)
     assert cell_verdict(["security"], checks(*outcomes, Outcome.FAIL)) is Verdict.TEST_FAIL
+
+
+def test_a_cell_that_skipped_everything_says_why() -> None:
+    ran = [replace(check, reason="there is no compiler in the guest") for check in checks(*[Outcome.SKIP] * 2)]
+    assert cell_verdict(["security"], ran) is Verdict.SKIP
+    assert cell_title(["security"], ran) == "skipped: there is no compiler in the guest"
 
 
 def test_a_suite_that_said_nothing_is_no_pass() -> None:

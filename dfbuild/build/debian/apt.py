@@ -123,7 +123,9 @@ def fetch(name: str, packages: tuple[Package, ...]) -> Recipe:
         kitchen.say(f"downloading {len(wanted)} Debian packages")
         # As root apt would become another user to download, who may not write here.
         argv = ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", *wanted]
-        status = process.run(argv, kitchen.deadline, cwd=kitchen.directory, log=kitchen.log).status
+        proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+        sandbox = Sandbox(writable=(kitchen.directory,), network=True, environment=proxies)
+        status = process.run(sandbox.argv(argv), kitchen.deadline, log=kitchen.log).status
         if status != 0:
             raise InfraError(f"apt-get download failed:\n{tail(kitchen.log, 5)}", hint=_UPDATE)
         sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in debs(kitchen.directory)}

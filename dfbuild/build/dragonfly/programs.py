@@ -1,4 +1,4 @@
-"""The suites' C programs, compiled by the cell's compiler, linked with its world's libraries: part of an image."""
+"""The suites' C programs, compiled as the world is, and linked with its libraries: part of an image."""
 
 from __future__ import annotations
 
