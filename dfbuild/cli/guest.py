@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
 import sys
@@ -20,6 +21,7 @@ from dfbuild.model import Cell, Media
 from dfbuild.releases import Release
 from dfbuild.session import attach, boot_seconds, keep
 from dfbuild.shell import open_shell
+from dfbuild.shell.protocol import StreamingShell
 from dfbuild.workspace import Workspace
 
 _UP_SECONDS = 900.0
@@ -131,17 +133,24 @@ def execute(arguments: argparse.Namespace) -> int:
     session = attach(manifest)
     deadline = Deadline.after(_COMMAND_SECONDS)
     try:
-        shell = open_shell(session, manifest.release, arguments.via, deadline)
-        answer = shell.run(" ".join(arguments.words), deadline)
-        shell.close()
+        with contextlib.closing(open_shell(session, manifest.release, arguments.via, deadline)) as shell:
+            command = " ".join(arguments.words)
+            if isinstance(shell, StreamingShell) and not arguments.json:
+                return shell.stream(command, deadline, _show)
+            answer = shell.run(command, deadline)
     finally:
         session.close()
     if arguments.json:
         json.dump({"status": answer.status, "output": answer.text}, sys.stdout)
         print()
     else:
-        sys.stdout.buffer.write(answer.output)
+        _show(answer.output)
     return answer.status
+
+
+def _show(output: bytes) -> None:
+    sys.stdout.buffer.write(output)
+    sys.stdout.buffer.flush()
 
 
 def console(arguments: argparse.Namespace) -> int:

@@ -83,7 +83,8 @@ class Marks:
                 out, self._held = self._held[:at], self._held[at:]
                 return out
             at = self._held.find(self._mark, at + 1)
-        keep = min(len(self._held), len(self._mark) - 1)
+        # What may be the mark's beginning waits; nothing else does, for somebody may be watching.
+        keep = next((n for n in range(len(self._mark) - 1, 0, -1) if self._held.endswith(self._mark[:n])), 0)
         cut = len(self._held) - keep
         out, self._held = self._held[:cut], self._held[cut:]
         return out

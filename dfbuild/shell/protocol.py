@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dfbuild.deadline import Deadline
 
@@ -49,3 +50,12 @@ class Shell(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class StreamingShell(Shell, Protocol):
+    """A `Shell` that tells what a command prints as it comes. The console's has it whole, behind the end."""
+
+    def stream(self, command: str, deadline: Deadline, sink: Callable[[bytes], object]) -> int:
+        """Run `command` to its end, its output, however much, going to `sink`; its status. Raises as `run` does."""
+        ...

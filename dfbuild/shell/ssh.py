@@ -45,7 +45,7 @@ _WORD = 60.0
 
 
 class SshShell:
-    """A `Shell` over one SSH connection. With the guest's console, a crash there ends every wait at once."""
+    """A `StreamingShell` over SSH. With the guest's console, a crash there ends every wait at once."""
 
     via = "ssh"
 
@@ -102,6 +102,9 @@ class SshShell:
 
         status = self._execute(command, deadline, [stdin] if stdin else [], keep)
         return Answer(command, status, bytes(output))
+
+    def stream(self, command: str, deadline: Deadline, sink: Callable[[bytes], object]) -> int:
+        return self._execute(command, deadline, [], sink)
 
     def put(self, source: Path, target: str, deadline: Deadline) -> None:
         expected = digest(self._shell.checksum)

@@ -395,6 +395,18 @@ def test_many_commands_one_after_the_other(opening: Opening) -> None:
     assert [shell.run(f"exit {n}", soon()).status for n in range(100)] == list(range(100))
 
 
+def test_output_is_told_as_it_comes(opening: Opening, server: SshServer) -> None:
+    shell, go, said = opening(), server.directory / "go", bytearray()
+    command = f"echo first; while ! test -f {go}; do sleep 0.1; done; echo second; exit 3"
+
+    def sink(data: bytes) -> None:
+        said.extend(data)
+        go.touch()
+
+    assert shell.stream(command, soon(), sink) == 3
+    assert said == b"first\nsecond\n"
+
+
 def test_large_files(opening: Opening, tmp_path: Path) -> None:
     shell = opening()
     source, back = tmp_path / "source", tmp_path / "back"

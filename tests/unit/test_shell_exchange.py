@@ -55,7 +55,9 @@ def test_a_status_that_is_none_is_output() -> None:
 def test_output_is_passed_on_before_the_end() -> None:
     marks = Marks(NONCE)
     assert marks.feed(f"{NONCE} 1\n".encode()) == b""
-    assert marks.feed(b"x" * 1000) == b"x" * (1000 - len(NONCE))
+    assert marks.feed(b"x" * 1000) == b"x" * 1000
+    assert marks.feed(f"y\n{NONCE[:5]}".encode()) == b"y\n", "what may be the mark waits"
+    assert marks.feed(b"z") == f"{NONCE[:5]}z".encode()
     assert marks.status is None
 
 
