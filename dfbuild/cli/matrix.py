@@ -39,6 +39,7 @@ from dfbuild.matrix.plan import Plan, plan
 from dfbuild.matrix.run import PlanRun, label
 from dfbuild.matrix.schedule import host_limits
 from dfbuild.model import Cell, GivenXenHost, Refusal, Verdict
+from dfbuild.report.text import plural
 from dfbuild.results.records import RunInfo, RunRecord, RunStatus
 from dfbuild.results.store import Store
 from dfbuild.source import Tree
@@ -342,10 +343,10 @@ def _dry_run(chosen: Chosen, as_json: bool) -> int:
         json.dump(report, sys.stdout, indent=2)
         print()
         return 0
-    print(f"{len(steps)} build steps:")
+    print(f"{plural(len(steps), 'build step')}:")
     for step in steps:
         print(f"  {'cached' if step['cached'] else 'make  '}  {step['step']}  {step['key']}")
-    print(f"\n{len(cells)} cells:")
+    print(f"\n{plural(len(cells), 'cell')}:")
     for described in cells:
         print(f"  {described['id']}  ({', '.join(described['suites'])})")
         print(f"    {shlex.join(described['command'])}")

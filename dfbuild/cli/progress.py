@@ -24,6 +24,7 @@ from dfbuild.matrix.events import (
     StepSaid,
 )
 from dfbuild.model import Outcome, Verdict
+from dfbuild.report.text import plural
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -38,7 +39,7 @@ def line(event: Event) -> str | None:
     """The plain line that tells `event`, or None for what only a live display shows."""
     match event:
         case RunBegan(run, steps, cells):
-            return f"run {run}: {steps} build steps, {cells} cells"
+            return f"run {run}: {plural(steps, 'build step')}, {plural(cells, 'cell')}"
         case StepEnded(step, verdict, title, seconds, cached):
             how = "cached" if cached else f"{seconds:.1f} s"
             return f"{verdict:<10} {step} ({how})" + (f": {title}" if title else "")
@@ -135,13 +136,28 @@ def shown(out: TextIO = sys.stderr) -> Iterator[Listener]:
         yield Plain(out)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+    from rich.text import Text
+
+    class Done(MofNCompleteColumn):
+        """How many of how many, for what is counted."""
+
+        def render(self, task: Task) -> Text:
+            return Text() if task.total is None else super().render(task)
 
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
-        MofNCompleteColumn(),
+        Done(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[state]}", markup=False),
         console=Console(file=out),

@@ -57,6 +57,9 @@ def _read(path: Path, kind: Kind, heirs: tuple[Path, ...]) -> Document:
         raise InvalidFile([own.problem(place, error.message, hint=error.hint)]) from error
     if other.resolve() in heirs:
         raise InvalidFile([own.problem(place, f"{name} is like {path.name}", hint="one is the first")])
+    if not other.is_file():
+        hint = f"paths count from {path.parent.resolve()}"
+        raise InvalidFile([own.problem(place, f"there is no file {other}", hint=hint)])
     return inherit(own, _read(other, kind, heirs), like.without, ("like", "without"))
 
 
