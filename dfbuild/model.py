@@ -109,8 +109,18 @@ class Variant:
     @property
     def id(self) -> str:
         """Readable and stable: `reference/gcc-12+ssp/smp`. `ssp` alone stands for `on`, nothing for `off`."""
+        return f"{self.release}/{self.label}"
+
+    @property
+    def label(self) -> str:
+        """The same without the release."""
+        return f"{self.compiled}/{self.kernel}"
+
+    @property
+    def compiled(self) -> str:
+        """How it is compiled: `gcc-12+ssp`."""
         protector = {"off": "", "on": "+ssp"}.get(self.stack_protector, f"+ssp-{self.stack_protector}")
-        return f"{self.release}/{self.toolchain}{protector}/{self.kernel}"
+        return f"{self.toolchain}{protector}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dfbuild import process
@@ -114,3 +114,16 @@ def _chunks(fd: int, deadline: Deadline, what: str) -> Iterator[bytes]:
         if not chunk:
             return
         yield chunk
+
+
+def runner(kitchen: Kitchen, *readable: Path) -> Callable[[Sequence[str | Path], Mapping[str, str]], str]:
+    """Runs programs in a sandbox that may write to the step's directory, and returns what they print."""
+    work = kitchen.directory
+
+    def run_one(argv: Sequence[str | Path], environment: Mapping[str, str]) -> str:
+        log = component_log(kitchen, str(argv[0]))
+        variables = {**environment, "TMPDIR": str(work)}
+        run(kitchen, Sandbox(writable=(work,), readable=readable, environment=variables), argv, str(argv[0]))
+        return log.read_text(errors="replace").partition("\n")[2]
+
+    return run_one

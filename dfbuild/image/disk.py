@@ -135,6 +135,12 @@ def convert(raw: Path, target: Path, run: Run) -> None:
     run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-m", "1", raw, target], {})
 
 
+def flatten(overlay: Path, target: Path, run: Run) -> None:
+    """Make an image that stands alone of what a guest wrote over another one. It is its owner's: keys are in it."""
+    run(["qemu-img", "convert", "-O", "qcow2", "-m", "1", overlay, target], {})
+    target.chmod(0o600)
+
+
 def assemble(source: Path, target: Path, run: Run) -> None:
     """Make a flat binary, loaded at 0x7c00, of 16-bit code in `source`."""
     made = target.with_name(target.name + ".o")

@@ -23,20 +23,25 @@ def images(name: str) -> Path:
     raise InfraError(f"dfbuild's own files images/{name} are missing", hint="install dfbuild again")
 
 
-def render_tree(root: Path, values: Mapping[str, object]) -> dict[str, bytes]:
-    """All files below `root` by relative path, `.j2` ones rendered with `values`; an unknown name is an error."""
+def render(text: str, values: Mapping[str, object]) -> str:
+    """The jinja2 template `text` with `values`; a name that is none of them is an error."""
     import jinja2
 
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, autoescape=False
     )
+    return environment.from_string(text).render(values)
+
+
+def render_tree(root: Path, values: Mapping[str, object]) -> dict[str, bytes]:
+    """All files below `root` by relative path, `.j2` ones rendered with `values`; an unknown name is an error."""
     rendered: dict[str, bytes] = {}
     for path in _files(root):
         name = path.relative_to(root).as_posix()
         text = path.read_bytes()
         if name.endswith(_TEMPLATE):
             name = name.removesuffix(_TEMPLATE)
-            text = environment.from_string(text.decode()).render(values).encode()
+            text = render(text.decode(), values).encode()
         rendered[name] = text
     return rendered
 

@@ -11,7 +11,7 @@ import choice
 import pytest
 
 from dfbuild import releases
-from dfbuild.build.dragonfly import data, image, programs, world
+from dfbuild.build.dragonfly import data, part, programs, world
 from dfbuild.build.recipe import Artefact
 from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.deadline import Deadline
@@ -65,7 +65,7 @@ def test_everything_is_built_installed_and_proven(
     assert made.facts["coverage"]["named"] > 5000
     assert made.facts["coverage"]["named"] > 5000
     assert bool(made.facts["protector"]["sites"]) == (protector != "off")
-    root = made.path / image.ROOT
+    root = made.path / part.ROOT
     without = {path for option, path in OPTIONAL.items() if option in options}
     assert [path for path in NEEDED if path not in without and not (root / path).exists()] == []
     assert (root / "dev/MAKEDEV").is_file() == data.of(release).image.makedev
@@ -77,9 +77,9 @@ def test_everything_is_built_installed_and_proven(
 
 def test_files_belong_to_whom_they_should(release: Release, tree: Tree, workspace: Workspace) -> None:
     made = build(release, tree, choice.compiler(release), choice.protector(release), workspace)
-    root = made.path / image.ROOT
+    root = made.path / part.ROOT
     names = Names.parse((root / "etc/master.passwd").read_text(), (root / "etc/group").read_text())
-    entries = scan(root, parse_log((made.path / image.LOG).read_text(), names))
+    entries = scan(root, parse_log((made.path / part.LOG).read_text(), names))
     su, spwd = entries["usr/bin/su"], entries["etc/spwd.db"]
     assert (su.mode, su.uid, su.flags) == (0o4555, 0, "schg")
     assert spwd.mode == 0o600
@@ -96,7 +96,7 @@ def test_the_suites_programs_are_the_cells(release: Release, tree: Tree, workspa
         beneath = world.recipe(release, tree, name, protection)
         recipe = programs.recipe(release, tree, name, protection, beneath)
         made = build_all(recipe, ArtefactStore(workspace), Deadline.after(7000), print)
-        where = made.path / image.ROOT / release.probes.lstrip("/")
+        where = made.path / part.ROOT / release.probes.lstrip("/")
         assert {"smash", "netserve"} <= {path.name for path in where.iterdir()}
         assert made.facts["protector"]["sites"] > 0
 
@@ -119,7 +119,7 @@ def test_the_same_tree_gives_the_same_bytes_elsewhere(
     first = build(release, tree, name, protector, workspace)
     again = build(release, tree, name, protector, Workspace(tmp_path / "a" / "quite different place"))
     assert first.key == again.key
-    one, other = everything(first.path / image.ROOT), everything(again.path / image.ROOT)
+    one, other = everything(first.path / part.ROOT), everything(again.path / part.ROOT)
     assert sorted(path for path in one if one[path] != other.get(path)) == []
     assert one.keys() == other.keys()
-    assert (first.path / image.LOG).read_text() == (again.path / image.LOG).read_text()
+    assert (first.path / part.LOG).read_text() == (again.path / part.LOG).read_text()

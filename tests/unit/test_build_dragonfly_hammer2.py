@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dfbuild import filter, releases
-from dfbuild.build.dragonfly import Target, data, hammer2, image
+from dfbuild.build.dragonfly import Target, data, hammer2, image, part
 from dfbuild.build.recipe import DISK, Artefact, Kitchen, Recipe, no_machine
 from dfbuild.build.store import MANIFEST, ArtefactStore, build_all
 from dfbuild.deadline import Deadline
@@ -50,8 +50,8 @@ FSTAB = b"/dev/vbd0s1d\t/\thammer2\trw\t1\t1\n"
 def small_world() -> Recipe:
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         for path, content in WORLD.items():
-            image.replace(kitchen.directory / image.ROOT, path, content)
-        (kitchen.directory / image.LOG).write_text(LOG)
+            part.replace(kitchen.directory / part.ROOT, path, content)
+        (kitchen.directory / part.LOG).write_text(LOG)
         return {}
 
     return Recipe(StepKind.WORLD, "world", {}, make)
@@ -236,7 +236,7 @@ def test_it_is_filled_from_the_disk_that_the_plain_shape_boots(tmp_path: Path) -
     )  # fmt: skip
     assert len({plain.key, whole.key, efi.key, whole.needs[1].key}) == 4
     (kernel,) = [step for step in whole.walk() if step.kind is StepKind.KERNEL]
-    file = ArtefactStore(workspace).path(kernel) / image.ROOT / data.kernel(MASTER).installed
+    file = ArtefactStore(workspace).path(kernel) / part.ROOT / data.kernel(MASTER).installed
     file.parent.mkdir(parents=True)
     file.write_bytes(b"ELF")
     made = Artefact(StepKind.IMAGE, whole.name, whole.key, tmp_path, {})

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dfbuild import releases
-from dfbuild.build.dragonfly import Target, image
+from dfbuild.build.dragonfly import Target, image, part
 from dfbuild.build.recipe import DISK, Artefact, Kitchen, Recipe
 from dfbuild.build.store import MANIFEST, ArtefactStore, build_all
 from dfbuild.deadline import Deadline
@@ -38,14 +38,14 @@ WORLD: dict[str, bytes] = {
 WORLD_LOG = "./bin/su type=file uname=root gname=wheel mode=4555 flags=schg\n./etc/master.passwd mode=0600\n"
 
 
-def part(name: str, files: Mapping[str, bytes], log: str = "") -> Recipe:
+def a_part(name: str, files: Mapping[str, bytes], log: str = "") -> Recipe:
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         for path, content in files.items():
-            target = kitchen.directory / image.ROOT / path
+            target = kitchen.directory / part.ROOT / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
         if log:
-            (kitchen.directory / image.LOG).write_text(log)
+            (kitchen.directory / part.LOG).write_text(log)
         return {}
 
     return Recipe(StepKind.WORLD, name, {"files": {k: v.hex() for k, v in files.items()}, "log": log}, make)
@@ -75,8 +75,8 @@ def build(tmp_path: Path, release: Release) -> Build:
 
 
 def test_a_disk_of_parts(build: Build, tmp_path: Path) -> None:
-    world = part("world", WORLD, WORLD_LOG)
-    kernel = part("kernel", {"kernel": b"new", "modules/a.ko": b"a"}, "./kernel mode=0555 flags=schg\n")
+    world = a_part("world", WORLD, WORLD_LOG)
+    kernel = a_part("kernel", {"kernel": b"new", "modules/a.ko": b"a"}, "./kernel mode=0555 flags=schg\n")
     made = build(world, kernel)
     assert [path.name for path in made.path.iterdir() if path.name != MANIFEST] == [DISK]
     raw = tmp_path / "disk.raw"
@@ -105,7 +105,7 @@ def test_a_disk_without_device_nodes_that_tells_the_kernel(tmp_path: Path) -> No
     """As of the 64-bit line: devfs(5), and a variable for the loader."""
     blocks = {"boot/boot1_64": BOOT1, "boot/boot2_64": BOOT2}
     files = {**{name: text for name, text in WORLD.items() if not name.startswith("dev/")}, **blocks}
-    world = part("world", files, WORLD_LOG)
+    world = a_part("world", files, WORLD_LOG)
     workspace = Workspace(tmp_path)
     keys = identity.ensure(workspace, "dragonfly", identity.Kind.RSA)
     recipe = image.recipe(releases.load("master"), "nx2", [world], keys, tunables={"machdep.pmap_nx_enable": "2"})
@@ -126,7 +126,7 @@ def test_a_disk_for_uefi_firmware(tmp_path: Path) -> None:
     )
     program = b"MZ" * 500
     files = {name: text for name, text in WORLD.items() if not name.startswith(("dev/", "boot/"))}
-    world = part("world", {**files, "boot/boot1.efi": program, "boot/loader.efi": b"loader"}, WORLD_LOG)
+    world = a_part("world", {**files, "boot/boot1.efi": program, "boot/loader.efi": b"loader"}, WORLD_LOG)
     workspace = Workspace(tmp_path)
     keys = identity.ensure(workspace, "dragonfly", identity.Kind.RSA)
     recipe = image.recipe(small, "up", [world], keys, firmware="uefi")
@@ -151,7 +151,7 @@ def test_a_disk_for_uefi_firmware(tmp_path: Path) -> None:
         found = {name: inodes.content(one) for name, one in inodes.walk().items() if one.kind is Kind.FILE}
     assert found["boot/loader.efi"] == b"loader"
     assert b"/dev/vbd0s1a\t/\tufs" in found["etc/fstab"] and b"/dev/vbd0s1b\tnone\tswap" in found["etc/fstab"]
-    without = part("world", files, WORLD_LOG)
+    without = a_part("world", files, WORLD_LOG)
     with pytest.raises(BuildFailed, match=r"no part of the image has /boot/boot1\.efi"):
         build_all(
             image.recipe(small, "up", [without], keys, firmware="uefi"),
@@ -163,7 +163,7 @@ def test_a_disk_for_uefi_firmware(tmp_path: Path) -> None:
 
 def test_the_disk_has_its_name_by_the_model_that_carries_it(release: Release, tmp_path: Path) -> None:
     keys = identity.ensure(Workspace(tmp_path), "dragonfly", identity.Kind.RSA)
-    parts = [part("world", WORLD, WORLD_LOG)]
+    parts = [a_part("world", WORLD, WORLD_LOG)]
     own, same, ide = (
         image.recipe(release, "up", parts, keys, disk_model=name) for name in ("", "lsi53c895a", "ide")
     )
@@ -185,7 +185,9 @@ class Made(Target):
         super().__init__(Source(), Source())  # type: ignore[arg-type]
 
     def image(self, release: Release, cell: Cell, workspace: Workspace) -> Recipe:
-        return Recipe(StepKind.IMAGE, "up", {}, KERNEL.make, needs=(part("world", WORLD), KERNEL, part("more", {})))
+        return Recipe(
+            StepKind.IMAGE, "up", {}, KERNEL.make, needs=(a_part("world", WORLD), KERNEL, a_part("more", {}))
+        )
 
 
 CELL = Cell(Variant("1.2", "gcc2", "on", "up"), Shape("up"))
@@ -217,21 +219,21 @@ def test_the_symbols_are_the_kernels(release: Release, tmp_path: Path) -> None:
 
 
 def test_the_parts_stay_as_they_were(build: Build, tmp_path: Path) -> None:
-    world = part("world", WORLD, WORLD_LOG)
+    world = a_part("world", WORLD, WORLD_LOG)
     build(world)
-    again = build(world, part("more", {"etc/motd": b"hello"}))
+    again = build(world, a_part("more", {"etc/motd": b"hello"}))
     assert again.facts["files"] > 0
     store = ArtefactStore(Workspace(tmp_path))
     found = store.find(world)
     assert found is not None
     for name, content in WORLD.items():
-        assert (found.path / image.ROOT / name).read_bytes() == content
+        assert (found.path / part.ROOT / name).read_bytes() == content
 
 
 def test_the_same_disk_elsewhere(build: Build, release: Release, tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "elsewhere")
     keys = identity.ensure(Workspace(tmp_path), "dragonfly", identity.Kind.RSA)
-    parts = [part("world", WORLD, WORLD_LOG)]
+    parts = [a_part("world", WORLD, WORLD_LOG)]
     other = build_all(image.recipe(release, "up", parts, keys), ArtefactStore(workspace), Deadline.after(60), print)
     here = build(*parts)
     assert here.key == other.key and here.facts == other.facts
@@ -241,14 +243,14 @@ def test_the_same_disk_elsewhere(build: Build, release: Release, tmp_path: Path)
 @pytest.mark.parametrize("missing", ["etc/master.passwd", "dev/MAKEDEV", "boot/mbr", "boot/boot1", "boot/boot2"])
 def test_what_no_part_has(build: Build, missing: str) -> None:
     with pytest.raises(BuildFailed, match=f"no part of the image has /{missing}"):
-        build(part("world", {name: content for name, content in WORLD.items() if name != missing}))
+        build(a_part("world", {name: content for name, content in WORLD.items() if name != missing}))
 
 
 def test_parts_that_do_not_go_together(build: Build) -> None:
-    world = part("world", WORLD)
+    world = a_part("world", WORLD)
     with pytest.raises(BuildFailed, match="kernel is a file and a directory"):
-        build(world, part("kernel", {"kernel/kernel": b"5.8"}))
+        build(world, a_part("kernel", {"kernel/kernel": b"5.8"}))
     with pytest.raises(BuildFailed, match="bin is a directory and a file"):
-        build(world, part("other", {"bin": b"?"}))
+        build(world, a_part("other", {"bin": b"?"}))
     with pytest.raises(BuildFailed, match="the image has no user 'nobody'"):
-        build(part("world", WORLD, "./bin/su uname=nobody\n"))
+        build(a_part("world", WORLD, "./bin/su uname=nobody\n"))

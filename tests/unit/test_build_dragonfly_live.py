@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dfbuild import releases
-from dfbuild.build.dragonfly import data, edits, image, imported, live, programs, taken_in
+from dfbuild.build.dragonfly import data, edits, image, imported, live, part, programs, taken_in
 from dfbuild.build.recipe import DISK, LIVE, PROGRAMS, Artefact, Kitchen, Recipe
 from dfbuild.build.store import MANIFEST, ArtefactStore, build_all
 from dfbuild.console.monitor import Monitor
@@ -36,11 +36,11 @@ WORLD = {
 LOG = "./etc type=dir mode=0755\n./etc/master.passwd mode=0600 gname=operator\n"
 
 
-def part(name: str, files: Mapping[str, bytes], log: str = "") -> Recipe:
+def a_part(name: str, files: Mapping[str, bytes], log: str = "") -> Recipe:
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         for path, content in files.items():
-            image.replace(kitchen.directory / image.ROOT, path, content)
-        (kitchen.directory / image.LOG).write_text(log)
+            part.replace(kitchen.directory / part.ROOT, path, content)
+        (kitchen.directory / part.LOG).write_text(log)
         return {}
 
     return Recipe(StepKind.WORLD, name, {"files": {k: v.hex() for k, v in files.items()}, "log": log}, make)
@@ -67,8 +67,8 @@ def skeleton(place: Path) -> Tree:
 
 def test_a_live_system_of_parts_and_the_same_again_elsewhere(tmp_path: Path) -> None:
     below, over = (
-        part("world", WORLD, LOG),
-        part("loader", {"boot/loader": b"ours", "boot/loader.efi": b"MZ" * 9000}),
+        a_part("world", WORLD, LOG),
+        a_part("loader", {"boot/loader": b"ours", "boot/loader.efi": b"MZ" * 9000}),
     )
     tree = skeleton(tmp_path / "src")
     tunables = {"machdep.pmap_nx_enable": "2"}
@@ -96,10 +96,10 @@ def test_a_live_system_of_parts_and_the_same_again_elsewhere(tmp_path: Path) -> 
 
 
 def test_a_world_without_what_is_kept(tmp_path: Path) -> None:
-    world = part("world", {"boot/cdboot": b"x"})
+    world = a_part("world", {"boot/cdboot": b"x"})
     with pytest.raises(BuildFailed, match="no part of the image has /etc"):
         build(live.recipe(MASTER, "x", [world], [], {}), tmp_path)
-    world = part("world", {name: text for name, text in WORLD.items() if name != "boot/loader.efi"})
+    world = a_part("world", {name: text for name, text in WORLD.items() if name != "boot/loader.efi"})
     with pytest.raises(BuildFailed, match=r"no part of the image has /boot/loader\.efi"):
         build(live.recipe(MASTER, "x", [world], [], {}), tmp_path)
 
@@ -221,7 +221,7 @@ def test_a_cd_is_installed_and_what_comes_of_it_is_booted(tmp_path: Path) -> Non
 
 
 def test_the_programs_are_on_a_cd_as_they_lie_in_their_directory(tmp_path: Path) -> None:
-    made = part("programs", {"usr/libexec/dfbuild/hogs": b"hogs", "usr/bin/other": b"?"})
+    made = a_part("programs", {"usr/libexec/dfbuild/hogs": b"hogs", "usr/bin/other": b"?"})
     medium = build(programs.cd(MASTER, made), tmp_path).path / PROGRAMS
     assert content(medium, "hogs", tmp_path / "out") == b"hogs"
     assert not iso.extract(medium, "usr/bin/other", tmp_path / "out" / "other", Deadline.after(60))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dfbuild import releases
-from dfbuild.build.dragonfly import Target, data, image, kernel, native
+from dfbuild.build.dragonfly import Target, data, kernel, native, part
 from dfbuild.build.recipe import DISK, Kitchen, Recipe
 from dfbuild.build.store import ArtefactStore, build_all
 from dfbuild.deadline import Deadline
@@ -103,11 +103,11 @@ def recipe(tmp_path: Path, guest: Guest) -> Recipe:
     cross = program(tmp_path, "cross", "built here")
 
     def crossed(kitchen: Kitchen) -> dict[str, object]:
-        (kitchen.directory / image.ROOT).mkdir()
-        shutil.copyfile(cross, kitchen.directory / image.ROOT / "kernel")
+        (kitchen.directory / part.ROOT).mkdir()
+        shutil.copyfile(cross, kitchen.directory / part.ROOT / "kernel")
         (kitchen.directory / kernel.CONFIGURATION).write_text("ident it\n")
         log = "./kernel type=file uname=root mode=0555 flags=schg\n./modules/a.ko type=file uname=root\n"
-        (kitchen.directory / image.LOG).write_text(log)
+        (kitchen.directory / part.LOG).write_text(log)
         return {"name": IDENT}
 
     needs = Recipe(StepKind.IMAGE, "builder", {}, lambda kitchen: {}), Recipe(StepKind.KERNEL, IDENT, {}, crossed)
@@ -129,8 +129,8 @@ def test_the_kernel_of_the_guest_becomes_a_part_of_an_image(tmp_path: Path) -> N
     assert f"KERNCONF={IDENT}" in start
     assert "CCVER=gcc34" in start
     assert f"{IDENT}: stage 3: building it: 5 files compiled in the guest" in said
-    assert (made.path / image.ROOT / "kernel").read_bytes() == guest.kernel.read_bytes()
-    assert (made.path / image.LOG).read_text() == "./kernel type=file uname=root mode=0555 flags=schg\n"
+    assert (made.path / part.ROOT / "kernel").read_bytes() == guest.kernel.read_bytes()
+    assert (made.path / part.LOG).read_text() == "./kernel type=file uname=root mode=0555 flags=schg\n"
     assert made.facts["seconds"] == 90
     data = made.facts["sections"][".data"]
     assert data == {"cross": len("built here") + 1, "native": len("built far") + 1, "differing": 4}
@@ -232,7 +232,7 @@ def test_the_sources_of_a_world_are_the_tree_as_it_is(tmp_path: Path) -> None:
         Tree(tmp_path / "tree", "1.2", Hashes(tmp_path / "tree", tmp_path / "hashes.json"))
     )
     made = build_all(sources, ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)
-    there = made.path / image.ROOT / "usr/src"
+    there = made.path / part.ROOT / "usr/src"
     assert sorted(path.name for path in there.iterdir()) == ["Makefile", "bin"]
     assert (there / "bin/sh/mkbuiltins").read_text() == "/usr/bin/mktemp"
     # The permission to be run does not outlive every way that a tree goes, and makefiles want it.

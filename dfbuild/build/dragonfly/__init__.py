@@ -10,7 +10,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dfbuild.build.dragonfly import data, hammer2, image, imported, kernel, live, loaders, native, programs, world
+from dfbuild.build.dragonfly import (
+    data,
+    hammer2,
+    image,
+    imported,
+    kernel,
+    live,
+    loaders,
+    native,
+    part,
+    programs,
+    world,
+)
 from dfbuild.build.dragonfly.layout import SRC
 from dfbuild.build.recipe import DISK, LIVE, Artefact, Boot, Machine, Recipe, no_machine, undriven
 from dfbuild.build.store import ArtefactStore
@@ -54,7 +66,7 @@ class Target:
         """The disk for `shape`, written here: whole, or but for a root that is not UFS."""
         tree = self._tree
         keys = _keys(workspace)
-        name = variant.id.removeprefix(f"{release.name}/")
+        name = variant.label
         build = data.of(release)
         parts = [self._world(release, variant), kernel.recipe(release, tree, variant)]
         if self._native:
@@ -119,7 +131,7 @@ class Target:
         parts = (self._world(release, variant), kernel.recipe(release, self._tree, variant))
         over = [self._loaders(release, variant, own, what) for what, own in loaders.items()]
         over.append(live.skeleton(release, self._plain))
-        name = variant.id.removeprefix(f"{release.name}/")
+        name = variant.label
         return live.recipe(release, name, parts, over, release.kernels[variant.kernel].tunables)
 
     def programs(self, release: Release, variant: Variant) -> Recipe:
@@ -161,7 +173,7 @@ class Target:
         """Of the kernel that `cell` boots: with debugging information, unless it was built in a guest."""
         steps = self.image(release, cell, workspace).walk()
         made = ArtefactStore(workspace).path([step for step in steps if step.kind is StepKind.KERNEL][-1])
-        files = (made / kernel.DEBUG, made / image.ROOT / data.kernel(release).installed)
+        files = (made / kernel.DEBUG, made / part.ROOT / data.kernel(release).installed)
         return next((Symbols(file, str(SRC)) for file in files if file.is_file()), None)
 
 

@@ -13,10 +13,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from dfbuild.build.dragonfly import data, image
+from dfbuild.build import step
+from dfbuild.build.dragonfly import data
 from dfbuild.build.recipe import DISK, Kitchen, Machine, Recipe, Workbench
 from dfbuild.build.store import tail
 from dfbuild.errors import BuildFailed
+from dfbuild.image import disk
 from dfbuild.model import Disk, Login, Media, StepKind, Variant
 from dfbuild.releases import Release
 from dfbuild.workspace import remove
@@ -53,9 +55,7 @@ def recipe(
         with machine(release, variant, media, own.memory, kitchen, kept) as shell:
             shell.put(table, _FSTAB, kitchen.deadline)
             seconds = {what: _step(kitchen, shell, name, what, command) for what, command in script.items()}
-        run = image.runner(kitchen, new.path)
-        run(["qemu-img", "convert", "-O", "qcow2", "-m", "1", kept / "disk1.qcow2", made], {})
-        made.chmod(0o600)  # the host's private key is in it
+        disk.flatten(kept / "disk1.qcow2", made, step.runner(kitchen, new.path))
         remove(kept)
         remove(table)
         return {"seconds": seconds, "ssh": old.facts["ssh"]}

@@ -1,8 +1,7 @@
 """The disk of a DragonFly guest: parts laid over one another, what makes it a guest of ours, boot blocks, qcow2.
 
-A *part* is an artefact with a directory `root/`, as it lies at `/` in the guest, and where needed `install.mtree`,
-the log of owners, modes and flags that its installation would have set as root (`image.manifest.parse_log`). World,
-kernel and the suites' programs are parts; of what several have the last one's counts. Out of the whole come:
+World, kernel and the suites' programs are parts (`part.py`); of what several have the last one's counts. Out of the
+whole come:
 
 - `/etc/master.passwd` and `/etc/group`: the numbers of the users and groups that the logs name;
 - `/dev/MAKEDEV`, where there is one: the device nodes;
@@ -12,25 +11,17 @@ kernel and the suites' programs are parts; of what several have the last one's c
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from dfbuild.build import step
-from dfbuild.build.dragonfly import data, disks
+from dfbuild.build.dragonfly import data, disks, part
 from dfbuild.build.recipe import DISK, Kitchen, Recipe
-from dfbuild.errors import BuildFailed
 from dfbuild.image import devices, disk, dragonfly, inodes, manifest, ufs
 from dfbuild.image.identity import Identity
-from dfbuild.image.manifest import Names
 from dfbuild.model import StepKind
 from dfbuild.releases import Release
-from dfbuild.sandbox import Sandbox
-from dfbuild.workspace import remove, write_among
-
-ROOT, LOG = "root", "install.mtree"
-"""Of a part."""
+from dfbuild.workspace import remove
 
 _HOST_KEY = "etc/ssh/ssh_host_rsa_key"
 _BOOT = "boot"
@@ -101,16 +92,16 @@ def recipe(
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         work = kitchen.directory
         tree, image, raw = work / "tree", work / "root.ufs", work / "disk.raw"
-        run = runner(kitchen, *layout.readable)
+        run = step.runner(kitchen, *layout.readable)
 
         made = kitchen.needs[: len(kitchen.needs) - len(parts)]
         laid = kitchen.needs[len(made) :]
         kitchen.say("laying out the root file system")
-        logs = [lay(need.path, tree) for need in laid]
+        logs = [part.lay(need.path, tree) for need in laid]
         for path, content in {**files, _HOST_KEY: identity.host_key.read_bytes()}.items():
-            replace(tree, path, content)
-        text = "\n".join([*logs, dragonfly.log(), *((one.path / LOG).read_text() for one in made)])
-        entries = manifest.scan(tree, manifest.parse_log(text, names(tree)))
+            part.replace(tree, path, content)
+        text = "\n".join([*logs, dragonfly.log(), *((one.path / part.LOG).read_text() for one in made)])
+        entries = manifest.scan(tree, manifest.parse_log(text, part.names(tree)))
         top = tree / _BOOT if hammer2 else tree
         if hammer2:
             entries = manifest.below(_BOOT, entries)
@@ -145,66 +136,10 @@ def nodes(world: Recipe) -> Recipe:
         (need,) = kitchen.needs
         directory = kitchen.directory / "dev"
         directory.mkdir()
-        devices.make(disks.read(need.path / ROOT, "dev/MAKEDEV").decode(), directory, runner(kitchen))
+        devices.make(disks.read(need.path / part.ROOT, "dev/MAKEDEV").decode(), directory, step.runner(kitchen))
         log = devices.log(directory)
-        (kitchen.directory / LOG).write_text(log, encoding="ascii")
+        (kitchen.directory / part.LOG).write_text(log, encoding="ascii")
         remove(directory)
         return {"nodes": log.count("\n")}
 
     return Recipe(StepKind.IMAGE, f"devices of {world.name}", {"form": 1}, make, needs=(world,), minutes=5)
-
-
-def lay(part: Path, tree: Path) -> str:
-    """Lay a part over `tree`, by hard links, and return its log. What is there under a name already goes.
-
-    Raises `BuildFailed` for a part without `root/`, or with a directory where another one has a file.
-    """
-    root = part / ROOT
-    if not root.is_dir():
-        raise BuildFailed(f"nothing to install in {part}", component="image")
-    tree.mkdir(exist_ok=True)
-    for directory, names, files in os.walk(root):
-        here = tree / Path(directory).relative_to(root)
-        for name in names:
-            source, target = Path(directory, name), here / name
-            if source.is_symlink():
-                _link(source, target)
-            elif target.is_symlink() or (target.exists() and not target.is_dir()):
-                raise BuildFailed(f"{target.relative_to(tree)} is a file and a directory", component="image")
-            else:
-                target.mkdir(exist_ok=True)
-        for name in files:
-            _link(Path(directory, name), here / name)
-    log = part / LOG
-    return log.read_text(encoding="utf-8", errors="surrogateescape") if log.is_file() else ""
-
-
-def replace(tree: Path, name: str, content: bytes) -> None:
-    """Write the file `name` of `tree` anew: what was there may be a part's own."""
-    write_among(tree, tree / name, content)
-    (tree / name).chmod(0o644)
-
-
-def _link(source: Path, target: Path) -> None:
-    if target.is_dir() and not target.is_symlink():
-        raise BuildFailed(f"{target} is a directory and a file", component="image")
-    target.unlink(missing_ok=True)
-    os.link(source, target, follow_symlinks=False)
-
-
-def names(tree: Path) -> Names:
-    """The numbers of users and groups that `tree` itself has."""
-    return Names.parse(disks.read(tree, "etc/master.passwd").decode(), disks.read(tree, "etc/group").decode())
-
-
-def runner(kitchen: Kitchen, *readable: Path) -> ufs.Run:
-    """Runs programs in a sandbox that may write to the step's directory, and returns what they print."""
-    work = kitchen.directory
-
-    def run(argv: Sequence[str | Path], environment: Mapping[str, str]) -> str:
-        log = step.component_log(kitchen, str(argv[0]))
-        variables = {**environment, "TMPDIR": str(work)}
-        step.run(kitchen, Sandbox(writable=(work,), readable=readable, environment=variables), argv, str(argv[0]))
-        return log.read_text(errors="replace").partition("\n")[2]
-
-    return run

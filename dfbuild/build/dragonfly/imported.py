@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dfbuild.build.dragonfly import data, image, live
+from dfbuild.build import step
+from dfbuild.build.dragonfly import data, image, live, part
 from dfbuild.build.recipe import DISK, Boot, Kitchen, Recipe
 from dfbuild.image import disk, dragonfly, iso, manifest
 from dfbuild.image.identity import Identity
@@ -36,7 +37,7 @@ def raw(release: Release, medium: Path, digest: str) -> Recipe:
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         kitchen.say(f"copying {medium.name}")
-        disk.convert(medium, kitchen.directory / DISK, image.runner(kitchen, medium))
+        disk.convert(medium, kitchen.directory / DISK, step.runner(kitchen, medium))
         return {"medium": digest, "ssh": False}
 
     return Recipe(StepKind.IMAGE, f"disk {digest[:12]}", {"release": release.name, "medium": digest}, make)
@@ -66,7 +67,7 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
     public = {**script, **{f"root/{path}": content for path, content in files.items()}}
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
-        work, run = kitchen.directory, image.runner(kitchen, medium)
+        work, run = kitchen.directory, step.runner(kitchen, medium)
         beside, blank, kept = work / "seed.iso", work / "blank.qcow2", work / "kept"
         seed(work / "seed", {**public, f"root/{_HOST_KEY}": keys.host_key.read_bytes()}, beside, run)
         size = own.root + sizes.swap + _MARGIN
@@ -76,8 +77,7 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
         media = Media(disks=(Disk(blank),), cdroms=(medium, beside))
         installed = boot(installing(release, mark), media, kitchen, "install", kept)
         made = work / DISK
-        run(["qemu-img", "convert", "-O", "qcow2", "-m", "1", kept / "disk0.qcow2", made], {})
-        made.chmod(0o600)  # the host's private key is in it
+        disk.flatten(kept / "disk0.qcow2", made, run)
         for left in (work / "seed", beside, kept, blank):
             remove(left)
         kitchen.say("booting what was installed")
@@ -127,7 +127,7 @@ def installing(release: Release, mark: str) -> Release:
 def seed(directory: Path, files: Mapping[str, bytes], target: Path, run: Run) -> None:
     """Write the seed: `files` as they lie on it, of which those below `root/` are a guest's, with its modes."""
     for path, content in files.items():
-        image.replace(directory, path, content)
+        part.replace(directory, path, content)
     guests = dragonfly.log().replace("\n./", "\n./root/")
     log = manifest.parse_log(f"./{dragonfly.INSTALL} mode=0755\n{guests}", Names({}, {}))
     iso.make(_SEED, directory, target, manifest.scan(directory, log), run)

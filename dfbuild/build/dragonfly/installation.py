@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dfbuild.build import step
-from dfbuild.build.dragonfly import coverage, image, install, part, within
+from dfbuild.build.dragonfly import coverage, install, part, within
 from dfbuild.build.dragonfly.components import INSTALL_FLAGS, Site
 from dfbuild.build.dragonfly.layout import OBJ, SRC
 from dfbuild.errors import BuildFailed
@@ -23,7 +23,7 @@ def install_world(site: Site, epoch: int) -> dict[str, Any]:
 
     Archives are dated `epoch`. Raises `BuildFailed` for what can't be installed, or compared.
     """
-    kitchen, root = site.kitchen, site.objects / image.ROOT
+    kitchen, root = site.kitchen, site.objects / part.ROOT
     part.clear(site.objects)
     for below in ("", "etc", "usr/include", "var"):
         (root / below).mkdir(parents=True, exist_ok=True)
@@ -46,8 +46,8 @@ def install_world(site: Site, epoch: int) -> dict[str, Any]:
     facts = _coverage(site, root)
     install.undate(root, epoch)
     merged = part.installed(site.objects)
-    (kitchen.directory / image.LOG).write_text(install.log(merged), errors="surrogateescape")
-    shutil.move(root, kitchen.directory / image.ROOT)
+    (kitchen.directory / part.LOG).write_text(install.log(merged), errors="surrogateescape")
+    shutil.move(root, kitchen.directory / part.ROOT)
     return {"files": len(merged), **facts, "not installed": {name: site.exempt[name] for name in not_installed}}
 
 

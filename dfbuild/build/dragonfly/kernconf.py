@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dfbuild.errors import UsageError
-from dfbuild.image.templates import images
+from dfbuild.image.templates import images, render
 from dfbuild.releases.schema import Kernel
 
 _TEMPLATE = "kernconf.j2"
@@ -42,8 +42,6 @@ def derive(base: str, ident: str, kernel: Kernel, makeoptions: Mapping[str, str]
 
     What is given replaces what `base` says of it. Raises `UsageError` for an option that is none.
     """
-    import jinja2
-
     for option, value in kernel.options.items():
         _check("kernel option", option, value, _VALUE)
     for option, value in makeoptions.items():
@@ -54,12 +52,10 @@ def derive(base: str, ident: str, kernel: Kernel, makeoptions: Mapping[str, str]
         *(("options", option) for option in kernel.options),
         *(("makeoptions", option) for option in makeoptions),
     ]
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, autoescape=False
-    )
-    template = environment.from_string((images("dragonfly") / _TEMPLATE).read_text(encoding="utf-8"))
+    template = (images("dragonfly") / _TEMPLATE).read_text(encoding="utf-8")
     kept = [line.rstrip() for line in base.splitlines() if not _begins(line, gone)]
-    return template.render(ident=ident, base=kept, options=kernel.options, makeoptions=makeoptions)
+    values = {"ident": ident, "base": kept, "options": kernel.options, "makeoptions": makeoptions}
+    return render(template, values)
 
 
 def _check(what: str, option: str, value: str, values: re.Pattern[str]) -> None:

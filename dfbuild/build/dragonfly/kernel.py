@@ -22,7 +22,6 @@ from dfbuild.build.dragonfly import (
     edits,
     elf,
     evidence,
-    image,
     kernconf,
     objects,
     part,
@@ -262,7 +261,7 @@ class _Site:
         """`make install` into `root/` of the kitchen's directory, with the log of what only root could do."""
         self.kitchen.say(f"{self.ident}: installing")
         part.begin(self.kitchen, self.sandbox, self.here.objects)
-        beside = [self.here.objects / image.ROOT / name for name in self.own.beside]
+        beside = [self.here.objects / part.ROOT / name for name in self.own.beside]
         for path in beside:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()

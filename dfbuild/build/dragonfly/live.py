@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dfbuild.build.dragonfly import data, disks, image, within
+from dfbuild.build import step
+from dfbuild.build.dragonfly import data, disks, part, within
 from dfbuild.build.recipe import LIVE, Kitchen, Recipe
 from dfbuild.errors import BuildFailed
 from dfbuild.image import disk, dragonfly, esp, iso, manifest
@@ -37,7 +38,7 @@ def skeleton(release: Release, tree: Tree) -> Recipe:
     own = data.iso(release)
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
-        target = kitchen.directory / image.ROOT
+        target = kitchen.directory / part.ROOT
         ignore = shutil.ignore_patterns(*own.without)
         shutil.copytree(tree.path / own.skeleton, target, symlinks=True, ignore=ignore)
         for path in target.rglob("*"):
@@ -68,17 +69,17 @@ def recipe(
         tree, target = work / "tree", work / LIVE
         kitchen.say("laying out the live system")
         below, above = kitchen.needs[: len(parts)], kitchen.needs[len(parts) :]
-        logs = [image.lay(need.path, tree) for need in below]
+        logs = [part.lay(need.path, tree) for need in below]
         for source, copy in own.kept.items():
             keep(tree, source, copy)
         text = kept("\n".join(logs), own.kept)
-        logs = [image.lay(need.path, tree) for need in above]
+        logs = [part.lay(need.path, tree) for need in above]
         for path, content in files.items():
-            image.replace(tree, path, content)
+            part.replace(tree, path, content)
         text = "\n".join([text, *logs])
-        run = image.runner(kitchen)
+        run = step.runner(kitchen)
         esp.make_small(disks.find(tree, _LOADER), tree / EFI, epoch=epoch, run=run)
-        entries = manifest.scan(tree, manifest.parse_log(text, image.names(tree)))
+        entries = manifest.scan(tree, manifest.parse_log(text, part.names(tree)))
         kitchen.say(f"writing {len(entries)} files")
         iso.make(volume, tree, target, entries, run)
         remove(tree)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from dfbuild.build.dragonfly import data, image, toolchain, within, worldkit
+from dfbuild.build.dragonfly import data, part, toolchain, within, worldkit
 from dfbuild.build.dragonfly.layout import KIT, SRC
 from dfbuild.build.recipe import Kitchen, Recipe
 from dfbuild.errors import BuildFailed
@@ -35,12 +35,12 @@ def recipe(release: Release, tree: Tree, name: str, world: Recipe, own: data.Loa
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         laid, kit, *tools = kitchen.needs
-        objects, root = kitchen.directory / "obj", kitchen.directory / image.ROOT
+        objects, root = kitchen.directory / "obj", kitchen.directory / part.ROOT
         sandbox = within.sandbox(
             kitchen,
             parts,
             Mount(KIT, kit.path),
-            tools=(Mount(build.places.world, laid.path / image.ROOT), *toolchain.mounts(tools, build.places)),
+            tools=(Mount(build.places.world, laid.path / part.ROOT), *toolchain.mounts(tools, build.places)),
             ccver=name,
         )
         # No library installs its headers first: the world has them.
@@ -58,7 +58,7 @@ def recipe(release: Release, tree: Tree, name: str, world: Recipe, own: data.Loa
             shutil.copyfile(source, target)
             target.chmod(0o755)
             lines.append(f"./{file} {_LOG}\n")
-        (kitchen.directory / image.LOG).write_text("".join(lines))
+        (kitchen.directory / part.LOG).write_text("".join(lines))
         shutil.rmtree(objects)
         shutil.rmtree(kitchen.directory / "edited", ignore_errors=True)
         return {file: (root / file).stat().st_size for file in own.programs}

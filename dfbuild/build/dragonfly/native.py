@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dfbuild.build.dragonfly import data, edits, elf, image, kernel, objects, within, world
+from dfbuild.build.dragonfly import data, edits, elf, kernel, objects, part, within, world
 from dfbuild.build.dragonfly.layout import OBJ, SRC
 from dfbuild.build.recipe import DISK, Artefact, Kitchen, Machine, Recipe, Workbench
 from dfbuild.errors import BuildFailed
@@ -64,7 +64,7 @@ def _sources(
         here = objects.Place(kitchen.directory / "work", old=False)
         here.source.mkdir(parents=True)
         files = objects.sync(here, tree, names, changes, added).names
-        target = kitchen.directory / image.ROOT / SRC.relative_to("/")
+        target = kitchen.directory / part.ROOT / SRC.relative_to("/")
         target.parent.mkdir(parents=True)
         here.source.rename(target)
         shutil.rmtree(here.path)
@@ -107,7 +107,7 @@ def recipe(
         guest, crossed = kitchen.needs
         ident = str(crossed.facts["name"])
         media = Media(disks=(Disk(guest.path / DISK),), login=login)
-        target = kitchen.directory / image.ROOT / installed
+        target = kitchen.directory / part.ROOT / installed
         target.parent.mkdir(parents=True)
         kitchen.say(f"{ident}: booting a guest to build in")
         with machine(release, variant, media, memory, kitchen) as shell:
@@ -121,10 +121,10 @@ def recipe(
             if answer.status != 0:
                 raise BuildFailed(f"no kernel in {place}", component=ident, tail=answer.text)
             shell.get("/var/tmp/kernel", target, kitchen.deadline)
-        _prove(target, crossed.path / image.ROOT / installed, protector)
+        _prove(target, crossed.path / part.ROOT / installed, protector)
         target.chmod(0o555)
-        _log(crossed, installed, kitchen.directory / image.LOG)
-        return {"seconds": seconds, "sections": compare(crossed.path / image.ROOT / installed, target)}
+        _log(crossed, installed, kitchen.directory / part.LOG)
+        return {"seconds": seconds, "sections": compare(crossed.path / part.ROOT / installed, target)}
 
     inputs = {"compiler": variant.toolchain, "memory": memory, "form": 1}
     title, needs = f"{cross.name} native", (builder, cross)
@@ -218,7 +218,7 @@ def _memory(release: Release) -> int:
 
 def _log(crossed: Artefact, installed: str, target: Path) -> None:
     """Owner, mode and flags of the kernel are those that the cross-built one would have been installed with."""
-    lines = (crossed.path / image.LOG).read_text().splitlines(keepends=True)
+    lines = (crossed.path / part.LOG).read_text().splitlines(keepends=True)
     target.write_text("".join(line for line in lines if line.startswith(f"./{installed} ")))
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-import dfbuild
-from dfbuild.build import proof, step
-from dfbuild.build.dragonfly import data, image, toolchain
+from dfbuild.build import probes, proof, step
+from dfbuild.build.dragonfly import data, part, toolchain
 from dfbuild.build.dragonfly.layout import KIT, OBJ, Places
 from dfbuild.build.recipe import PROGRAMS, Kitchen, Recipe
 from dfbuild.image import iso, manifest
@@ -20,7 +18,6 @@ from dfbuild.releases.schema import Protection
 from dfbuild.sandbox import Mount, Sandbox
 from dfbuild.source import Tree
 
-_SOURCES = Path(dfbuild.__file__).parent / "suites" / "probes"
 _LOG = "type=file uname=root gname=wheel mode=0555"
 # sys.mk has the same.
 _CFLAGS = ("-O", "-pipe")
@@ -35,27 +32,27 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection, worl
     build = data.of(release)
     places = build.places
     flags = (*_CFLAGS, *release.toolchains[name].known(protection.flags))
-    sources = {path.name: path.read_bytes() for path in sorted(_SOURCES.iterdir()) if path.suffix in (".c", ".h")}
+    sources = probes.read(probes.PROBES)
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         made, *tools = kitchen.needs
         objects = kitchen.directory / "obj"
-        bin_directory = kitchen.directory / image.ROOT / release.probes.lstrip("/")
+        bin_directory = kitchen.directory / part.ROOT / release.probes.lstrip("/")
         for directory in (objects, bin_directory):
             directory.mkdir(parents=True)
         for file, text in sources.items():
             (objects / file).write_bytes(text)
-        libraries(made.path / image.ROOT, places.world, objects / "libraries")
+        libraries(made.path / part.ROOT, places.world, objects / "libraries")
         sandbox = Sandbox(
             mounts=(
                 Mount(OBJ, objects, writable=True),
-                Mount(places.world, made.path / image.ROOT),
+                Mount(places.world, made.path / part.ROOT),
                 *toolchain.mounts(tools, places),
             ),
             cwd=OBJ,
             environment=build.environment(name) | {"PATH": _path(places)},
         )
-        names = [PurePath(file).stem for file in sources if file.endswith(".c")]
+        names = probes.names(sources)
         kitchen.say(f"compiling {len(names)} programs with {name}")
         for program in names:
             compile_line = ["cc", *flags, "-c", f"{program}.c", "-o", f"{program}.o"]
@@ -69,12 +66,12 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection, worl
         below = PurePath(release.probes.lstrip("/"))
         lines = [f".{release.probes} type=dir uname=root gname=wheel mode=0755"]
         lines += [f"./{below / program} {_LOG}" for program in names]
-        (kitchen.directory / image.LOG).write_text("\n".join([*lines, ""]))
+        (kitchen.directory / part.LOG).write_text("\n".join([*lines, ""]))
         shutil.rmtree(objects)
         return facts
 
     inputs = {
-        "sources": {file: hashlib.sha256(text).hexdigest() for file, text in sources.items()},
+        "sources": probes.digests(sources),
         "flags": list(flags),
         "proof": [release.toolchains[name].comment, protection.model_dump(), release.elf_machine],
         "place": release.probes,
@@ -89,10 +86,10 @@ def cd(release: Release, programs: Recipe) -> Recipe:
     epoch = data.of(release).image.epoch
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
-        place = kitchen.needs[0].path / image.ROOT / release.probes.lstrip("/")
+        place = kitchen.needs[0].path / part.ROOT / release.probes.lstrip("/")
         entries = manifest.scan(place, {})
         volume = iso.Volume("DFBUILD_PROGRAMS", epoch=epoch)
-        iso.make(volume, place, kitchen.directory / PROGRAMS, entries, image.runner(kitchen, place))
+        iso.make(volume, place, kitchen.directory / PROGRAMS, entries, step.runner(kitchen, place))
         return {"files": len(entries)}
 
     return Recipe(StepKind.IMAGE, f"CD with {programs.name}", {"epoch": epoch, "form": 1}, make, needs=(programs,))

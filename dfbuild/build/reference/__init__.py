@@ -7,9 +7,8 @@ Out: recipes fetch ▸ kernel, fetch + world ▸ image, and the media that guest
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
-import dfbuild
+from dfbuild.build import probes
 from dfbuild.build.debian import apt, linux
 from dfbuild.build.recipe import DISK, Artefact, Recipe, undriven
 from dfbuild.build.reference import data, world
@@ -33,7 +32,7 @@ class Target:
         fetched = apt.fetch("kernel packages", resolve((build.kernel,), build.kernel_follow))
         userland = apt.fetch("userland packages", resolve(build.packages, build.packages_follow))
         here = templates.images(_NAME)
-        sources = world.read_sources([Path(dfbuild.__file__).parent / "suites" / "probes", here])
+        sources = probes.read(probes.PROBES, here)
         values = {"authorized_key": keys.client_public, "hostname": release.name}
         files = templates.render_tree(here / "root", values)
         return image_files.recipe(

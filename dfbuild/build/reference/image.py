@@ -16,11 +16,10 @@ from dfbuild.build.debian.busybox import applets
 from dfbuild.build.recipe import DISK, Kitchen, Recipe
 from dfbuild.build.reference import data, world
 from dfbuild.errors import BuildFailed
-from dfbuild.image import cpio, ext4, libraries
+from dfbuild.image import cpio, disk, ext4, libraries
 from dfbuild.image.identity import Identity, dropbear_key
 from dfbuild.model import StepKind
 from dfbuild.releases import Release
-from dfbuild.sandbox import Sandbox
 
 KERNEL, BZIMAGE, INITRD = "vmlinux", "vmlinuz", "initrd"
 _DIRECTORIES = (
@@ -127,17 +126,12 @@ def _applets(kitchen: Kitchen, tree: Path) -> None:
 def _disk(kitchen: Kitchen, tree: Path, build: data.Build) -> None:
     raw = kitchen.directory / "disk.raw"
 
-    def run(argv: Sequence[str | Path], environment: Mapping[str, str]) -> str:
-        log = step.component_log(kitchen, str(argv[0]))
-        sandbox = Sandbox(writable=(kitchen.directory,), environment=environment)
-        step.run(kitchen, sandbox, argv, str(argv[0]))
-        return log.read_text(errors="replace").partition("\n")[2]
-
+    run = step.runner(kitchen)
     ext4.make(
         tree, raw, size=build.disk_size, uuid=str(uuid.uuid5(_NAMESPACE, "root")), label="root",
         epoch=build.epoch, run=run,
     )  # fmt: skip
-    run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, kitchen.directory / DISK], {})
+    disk.convert(raw, kitchen.directory / DISK, run)
     raw.unlink()
     (kitchen.directory / DISK).chmod(0o600)  # the host's private key is in it
 

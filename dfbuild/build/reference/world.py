@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePath
 from typing import Any
 
-from dfbuild.build import proof, step
+from dfbuild.build import probes, proof, step
 from dfbuild.build.debian import apt
 from dfbuild.build.recipe import Kitchen, Recipe
 from dfbuild.build.reference import data
@@ -38,7 +36,7 @@ def recipe(release: Release, variant: Variant, sources: Mapping[str, bytes]) -> 
             (root / directory).mkdir()
         for name, text in sources.items():
             (root / "source" / name).write_bytes(text)
-        names = [PurePath(name).stem for name in sorted(sources) if name.endswith(".c")]
+        names = probes.names(sources)
         kitchen.say(f"compiling {len(names)} programs with {variant.toolchain}")
         # One directory for all: relative paths keep the place out of what the compiler writes.
         sandbox = Sandbox(
@@ -65,18 +63,7 @@ def recipe(release: Release, variant: Variant, sources: Mapping[str, bytes]) -> 
         "link": build.compile.model_dump(),
         "host": apt.installed(toolchain.packages),
         "epoch": build.epoch,
-        "sources": {name: hashlib.sha256(text).hexdigest() for name, text in sorted(sources.items())},
+        "sources": probes.digests(sources),
         "proof": [toolchain.comment, protector.model_dump(), release.elf_machine],
     }
-    name = variant.id.removeprefix(f"{release.name}/").rpartition("/")[0]
-    return Recipe(StepKind.WORLD, name, inputs, make, minutes=10)
-
-
-def read_sources(directories: Sequence[Path]) -> dict[str, bytes]:
-    """All C files and headers of `directories`, by file name; a later directory wins."""
-    return {
-        path.name: path.read_bytes()
-        for directory in directories
-        for path in sorted(directory.iterdir())
-        if path.suffix in (".c", ".h") and path.is_file()
-    }
+    return Recipe(StepKind.WORLD, variant.compiled, inputs, make, minutes=10)

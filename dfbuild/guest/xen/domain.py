@@ -94,8 +94,6 @@ def configuration(spec: GuestSpec, place: Place = Place()) -> str:
     In the place's directory a disk is `disk.` and its address; kernel and initrd are `kernel` and `initrd`.
     Raises `UsageError` for models that this kind of guest cannot have, and for words that its strings cannot say.
     """
-    import jinja2
-
     shape, media = spec.shape, spec.media
     this = kind(shape)
     if media.kernel is None and this.type != "hvm":
@@ -109,24 +107,22 @@ def configuration(spec: GuestSpec, place: Place = Place()) -> str:
     letters = iter(_DISKS)
     disks = [("hd" + next(letters), BOOT_ADDRESS)] if BOOT_ADDRESS in given else []
     disks += [(this.disks[shape.disk] + next(letters), number) for number, _ in enumerate(media.disks)]
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, autoescape=False
-    )
     template = (templates.images("xen") / "domain.cfg.j2").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
-        name=place.name,
-        directory=place.directory,
-        type=this.type,
-        memory=shape.memory,
-        vcpus=shape.cpus,
-        nx=shape.nx,
-        kernel=KERNEL_ADDRESS in given,
-        initrd=INITRD_ADDRESS in given,
-        append=media.append,
-        disks=disks,
-        hdtype="ide" if shape.disk == "ide" else "ahci",
-        vifs=[
+    values: dict[str, object] = {
+        "name": place.name,
+        "directory": place.directory,
+        "type": this.type,
+        "memory": shape.memory,
+        "vcpus": shape.cpus,
+        "nx": shape.nx,
+        "kernel": KERNEL_ADDRESS in given,
+        "initrd": INITRD_ADDRESS in given,
+        "append": media.append,
+        "disks": disks,
+        "hdtype": "ide" if shape.disk == "ide" else "ahci",
+        "vifs": [
             {"mac": mac(spec.name, number), "bridge": place.bridges[network], "model": this.nics[shape.nic]}
             for number, network in enumerate(networks(spec))
         ],
-    )
+    }
+    return templates.render(template, values)
