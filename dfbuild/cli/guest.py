@@ -8,10 +8,9 @@ import json
 import shlex
 import sys
 
-from dfbuild.build.recipe import LiveTarget, Target
 from dfbuild.build.store import BUILD_SECONDS, ArtefactStore, build_all
 from dfbuild.cli import xenhost
-from dfbuild.cli.matrix import Chosen, choose
+from dfbuild.cli.choice import Chosen, choose, live_target, one
 from dfbuild.cli.progress import say
 from dfbuild.console.transcript import printable
 from dfbuild.deadline import Deadline
@@ -79,26 +78,6 @@ def _require_drive(cell: Cell) -> None:
     """Raise `UsageError` for a shape that a CD does not start on."""
     if cell.shape.on_xen:
         raise UsageError(f"shape {cell.shape.name} does not start from a CD", hint="choose one of QEMU's own")
-
-
-def live_target(target: Target, release: Release) -> LiveTarget:
-    """`target`, if its systems run from a CD; raises `UsageError`."""
-    if isinstance(target, LiveTarget):
-        return target
-    raise UsageError(f"{release.title} has no live system", hint="name a matrix file of a DragonFly release")
-
-
-def one(chosen: Chosen) -> Cell:
-    """The cell that is chosen; raises `UsageError` unless it is exactly one."""
-    cells = chosen.plan.cells
-    if len(cells) == 1:
-        return cells[0]
-    if not cells:
-        raise UsageError(
-            f"no cell is chosen: {chosen.none}", hint="`dfbuild matrix --dry-run` lists cells and reasons"
-        )
-    some = ", ".join(repr(cell.id) for cell in cells[:3])
-    raise UsageError(f"{len(cells)} cells are chosen; it takes one", hint=f"name it with --cell: {some}")
 
 
 def listing(arguments: argparse.Namespace) -> int:

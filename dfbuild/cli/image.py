@@ -18,8 +18,7 @@ from dfbuild import releases
 from dfbuild.build import bases, dragonfly
 from dfbuild.build.recipe import LIVE
 from dfbuild.build.store import BUILD_SECONDS, ArtefactStore, build_all
-from dfbuild.cli.guest import live_target, one
-from dfbuild.cli.matrix import choose
+from dfbuild.cli.choice import choose, live_target, one
 from dfbuild.cli.progress import say
 from dfbuild.deadline import Deadline
 from dfbuild.errors import InfraError, UsageError

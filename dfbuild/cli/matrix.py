@@ -4,46 +4,29 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
-import json
 import platform
-import shlex
 import signal
-import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from dfbuild import __version__
-from dfbuild.build import bases
-from dfbuild.build.recipe import Artefact, Target
 from dfbuild.build.store import ArtefactStore
-from dfbuild.build.targets import target
 from dfbuild.cli import source, xenhost
+from dfbuild.cli.choice import Chosen, choose
+from dfbuild.cli.dryrun import dry_run
 from dfbuild.cli.parser import build as build_parser
 from dfbuild.cli.progress import shown
 from dfbuild.cli.report import baseline, present
-from dfbuild.config import Matrix, load
+from dfbuild.config import Matrix
 from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import Cancelled, UsageError
-from dfbuild.guest import create
-from dfbuild.guest.accel import Accel, probe, qemu_version
-from dfbuild.guest.protocol import GuestSpec
-from dfbuild.matrix import xen
-from dfbuild.matrix.expand import Expansion, expand, select
+from dfbuild.guest.accel import probe, qemu_version
 from dfbuild.matrix.job import Job
-from dfbuild.matrix.machine import machine
-from dfbuild.matrix.plan import Plan, plan
-from dfbuild.matrix.run import PlanRun, label
+from dfbuild.matrix.plan import require_same
+from dfbuild.matrix.run import PlanRun
 from dfbuild.matrix.schedule import host_limits
-from dfbuild.model import Cell, GivenXenHost, Refusal, Verdict
-from dfbuild.report.text import plural
-from dfbuild.results.records import RunInfo, RunRecord, RunStatus
+from dfbuild.results.records import RunInfo, RunStatus
 from dfbuild.results.store import Store
-from dfbuild.source import Tree
-from dfbuild.suites.names import suites_with
 from dfbuild.workspace import Workspace
 
 _PROBE_SECONDS = 60.0
@@ -52,25 +35,6 @@ _MOST_REASONS = 3
 _CHOICE = ("filter", "cell", "check")
 _ADDED = ("guests", "boots", "memory", "against", "json")
 """What a run is told that goes on, and what may be told anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """What the command line and the matrix file come to."""
-
-    matrix: Matrix
-    target: Target
-    plan: Plan
-    excluded: tuple[Refusal, ...]
-    workspace: Workspace
-    xen_host: GivenXenHost | None
-
-    @property
-    def none(self) -> str:
-        """What to say where cells are asked for and there are none, with the first reasons."""
-        gone = [*self.plan.refusals, *self.excluded]
-        reasons = "".join(f"\n  {refusal.cell.id}: {refusal.reason}" for refusal in gone[:_MOST_REASONS])
-        return f"{len(self.plan.refusals)} refused, {len(self.excluded)} left out by {self.matrix.file}{reasons}"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -83,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("no matrix file", hint="dfbuild matrix FILE, or --resume")
     chosen = choose(arguments, workspace)
     if arguments.dry_run:
-        return _dry_run(chosen, arguments.json)
+        return dry_run(chosen, as_json=arguments.json)
     if not chosen.plan.cells:
         raise UsageError(f"no cell to run: {chosen.none}", hint="`--dry-run` lists cells and reasons")
     xenhost.require(chosen.xen_host, chosen.plan.cells, Deadline.after(_PROBE_SECONDS))
@@ -103,75 +67,6 @@ def run(arguments: argparse.Namespace) -> int:
         run_id = store.begin(info)
         with workspace.running(run_id):
             return _go(chosen, arguments, store, run_id, frozenset(cell.id for cell in chosen.plan.cells))
-
-
-def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
-    """Load the file, expand it, take the cells asked for, and plan them."""
-    matrix = load(Path(arguments.config))
-    expansion = narrow(select(expand(matrix), arguments.filter), arguments.cell)
-    check = getattr(arguments, "check", "")
-    if check:
-        expansion = _asking(expansion, check)
-    source.require_use(arguments, matrix.release)
-    native = arguments.build == "native"
-    builder = target(matrix.release, lambda: _trees(arguments, matrix, workspace), machine, native=native)
-    if arguments.base:
-        builder = bases.Based(builder, bases.find(workspace, arguments.base, matrix.release.name))
-    where = xenhost.where(arguments)
-    planned = plan(expansion.cells, expansion.refusals, builder, matrix.release, workspace, where)
-    return Chosen(matrix, builder, planned, expansion.excluded, workspace, where)
-
-
-def _trees(arguments: argparse.Namespace, matrix: Matrix, workspace: Workspace) -> tuple[Tree, Tree]:
-    """The source trees of kernel and userland that the command line or the environment names.
-
-    They must be of the matrix's release.
-    """
-    tree, plain = source.trees(arguments, workspace, Deadline.after(_EXPORT_SECONDS), matrix.release)
-    if tree.release != matrix.release.name:
-        raise UsageError(
-            f"{tree.path} is a tree of release {tree.release}, but {matrix.file} is for {matrix.release.name}",
-            hint="name another tree with --src, or another matrix file",
-        )
-    return tree, plain if arguments.keep_world else tree
-
-
-def narrow(expansion: Expansion, ids: list[str]) -> Expansion:
-    """The cells (and refusals) with these ids; all for none. Raises `UsageError` for one that is not there, or that
-    the file leaves out."""
-    if not ids:
-        return expansion
-    known = {cell.id: cell for cell in expansion.cells}
-    refused = {refusal.cell.id: refusal for refusal in expansion.refusals}
-    excluded = {refusal.cell.id: refusal.reason for refusal in expansion.excluded}
-    for id in ids:
-        if id in excluded:
-            raise UsageError(
-                f"the matrix leaves out {id!r}: {excluded[id]}", hint="it is an [[exclude]] of the file"
-            )
-        if id not in known and id not in refused:
-            near = difflib.get_close_matches(id, [*known, *refused], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "`--dry-run` lists the cells"
-            raise UsageError(f"no cell {id!r}", hint=hint)
-    wanted = list(dict.fromkeys(ids))
-    return Expansion(
-        tuple(known[id] for id in wanted if id in known), tuple(refused[id] for id in wanted if id in refused)
-    )
-
-
-def _asking(expansion: Expansion, check: str) -> Expansion:
-    """The cells that have suites with a check like `check`, with those alone. Raises `UsageError` for none."""
-    suites = suites_with(check)
-    cells = [
-        replace(cell, suites=tuple(suite for suite in cell.suites if suite in suites)) for cell in expansion.cells
-    ]
-    asked = tuple(cell for cell in cells if cell.suites)
-    if cells and not asked:
-        has = ", ".join(dict.fromkeys(suite for cell in expansion.cells for suite in cell.suites))
-        raise UsageError(
-            f"no chosen cell runs a check that matches {check!r}", hint=f"their suites are: {has or 'none'}"
-        )
-    return replace(expansion, cells=asked)
 
 
 def _require_limits(arguments: argparse.Namespace) -> None:
@@ -206,34 +101,11 @@ def _resume(arguments: argparse.Namespace, workspace: Workspace) -> int:
         for name in _ADDED:
             setattr(stored, name, getattr(arguments, name) or getattr(typed, name))
         chosen = choose(stored, workspace)
-        _require_same(record, chosen.plan)
-        _require_cells(record, chosen.plan)
+        require_same(record, chosen.plan)
         against = stored.against or chosen.matrix.baseline
         stored.against = baseline(store, against, record.name, before=run_id)
         xenhost.require(chosen.xen_host, chosen.plan.cells, Deadline.after(_PROBE_SECONDS))
         return _go(chosen, stored, store, run_id, store.reopen(run_id))
-
-
-def _require_same(record: RunRecord, planned: Plan) -> None:
-    """Raise `UsageError` if a step that `record` has is none of `planned` any more: results of two trees are no
-    run's."""
-    for step in record.steps:
-        if step.verdict is Verdict.PASS and step.id not in planned.recipes:
-            raise UsageError(
-                f"{step.kind} {step.name} is not made of what it was made of when run {record.id} began",
-                hint="the tree, a release's data or this host's compilers have changed: start a new run",
-            )
-
-
-def _require_cells(record: RunRecord, planned: Plan) -> None:
-    """Raise `UsageError` unless the cells of `record` that it may still have to run are what they were."""
-    attributes = {cell.id: cell.attributes() for cell in planned.cells}
-    for cell in record.cells:
-        if cell.verdict in (None, Verdict.INFRA) and attributes.get(cell.id) != cell.attributes:
-            raise UsageError(
-                f"cell {cell.id!r} is not what it was when run {record.id} began",
-                hint="a file that the matrix or its release is like has changed: start a new run, or restore it",
-            )
 
 
 def _left(store: Store, workspace: Workspace) -> str:
@@ -320,57 +192,3 @@ def _versions() -> dict[str, str]:
         "python": platform.python_version(),
         "host": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
-
-
-def _dry_run(chosen: Chosen, as_json: bool) -> int:
-    """List cells, steps and the exact command lines."""
-    store = ArtefactStore(chosen.workspace)
-    release, planned = chosen.matrix.release, chosen.plan
-    accel = probe(chosen.workspace, Deadline.after(_PROBE_SECONDS))
-    steps = [
-        {"id": recipe.id, "step": label(recipe), "key": recipe.key, "cached": store.find(recipe) is not None}
-        for recipe in planned.recipes.values()
-    ]
-    cells = [
-        {"id": cell.id, "suites": list(cell.suites), "command": _command(chosen, cell, store, accel)}
-        for cell in planned.cells
-    ]
-    refusals, excluded = _reasons(planned.refusals), _reasons(chosen.excluded)
-    if as_json:
-        report: dict[str, Any] = {
-            "release": release.name, "steps": steps, "cells": cells, "refused": refusals, "excluded": excluded,
-        }  # fmt: skip
-        json.dump(report, sys.stdout, indent=2)
-        print()
-        return 0
-    print(f"{plural(len(steps), 'build step')}:")
-    for step in steps:
-        print(f"  {'cached' if step['cached'] else 'make  '}  {step['step']}  {step['key']}")
-    print(f"\n{plural(len(cells), 'cell')}:")
-    for described in cells:
-        print(f"  {described['id']}  ({', '.join(described['suites'])})")
-        print(f"    {shlex.join(described['command'])}")
-    if refusals:
-        print(f"\n{len(refusals)} refused:")
-        for refusal in refusals:
-            print(f"  {refusal['id']}: {refusal['reason']}")
-    if excluded:
-        # They may be most of the product: what tells is why.
-        print(f"\n{len(excluded)} left out by {chosen.matrix.file} (--json lists them):")
-        for reason, count in Counter(refusal["reason"] for refusal in excluded).items():
-            print(f"  {count}: {reason}")
-    return 0
-
-
-def _reasons(refusals: Iterable[Refusal]) -> list[dict[str, str]]:
-    return [{"id": refusal.cell.id, "reason": refusal.reason} for refusal in refusals]
-
-
-def _command(chosen: Chosen, cell: Cell, store: ArtefactStore, accel: Accel) -> list[str]:
-    """The hypervisor's command line for `cell`, whether its image is made already or not."""
-    recipe = chosen.plan.images[cell.id]
-    image = Artefact(recipe.kind, recipe.name, recipe.key, store.path(recipe))
-    host = chosen.plan.hosts.get(cell.id)
-    media = xen.media(chosen.target, chosen.matrix.release, cell, image, chosen.workspace, host, chosen.xen_host)
-    # The directory is made anew for every guest; this stands for it.
-    return create(GuestSpec(cell.id, cell.shape, media, Path("/tmp/dfbuild-g")), accel).command()

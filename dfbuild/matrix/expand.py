@@ -6,8 +6,9 @@ of one build stand together. New cells of an `[[include]]` come after.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import difflib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from dfbuild import filter
 from dfbuild.config import Axes, Matrix
@@ -67,6 +68,46 @@ def select(expansion: Expansion, filter_text: str) -> Expansion:
         filter.compile(filter_text, _values(expansion))
         raise UsageError(f"no cell is selected by: {filter_text}", hint="`dfbuild matrix --dry-run` lists them")
     return selected
+
+
+def narrow(expansion: Expansion, ids: Sequence[str]) -> Expansion:
+    """The cells (and refusals) with these ids; all for none. Raises `UsageError` for one that is not there, or that
+    the file leaves out."""
+    if not ids:
+        return expansion
+    known = {cell.id: cell for cell in expansion.cells}
+    refused = {refusal.cell.id: refusal for refusal in expansion.refusals}
+    excluded = {refusal.cell.id: refusal.reason for refusal in expansion.excluded}
+    for id in ids:
+        if id in excluded:
+            raise UsageError(
+                f"the matrix leaves out {id!r}: {excluded[id]}", hint="it is an [[exclude]] of the file"
+            )
+        if id not in known and id not in refused:
+            near = difflib.get_close_matches(id, [*known, *refused], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "`--dry-run` lists the cells"
+            raise UsageError(f"no cell {id!r}", hint=hint)
+    wanted = list(dict.fromkeys(ids))
+    return Expansion(
+        tuple(known[id] for id in wanted if id in known), tuple(refused[id] for id in wanted if id in refused)
+    )
+
+
+def asking(expansion: Expansion, check: str, suites: Collection[str]) -> Expansion:
+    """The cells that run some of `suites`, with those alone: of the others none has a check like `check`.
+
+    Raises `UsageError` if there is no such cell.
+    """
+    cells = [
+        replace(cell, suites=tuple(suite for suite in cell.suites if suite in suites)) for cell in expansion.cells
+    ]
+    asked = tuple(cell for cell in cells if cell.suites)
+    if cells and not asked:
+        has = ", ".join(dict.fromkeys(suite for cell in expansion.cells for suite in cell.suites))
+        raise UsageError(
+            f"no chosen cell runs a check that matches {check!r}", hint=f"their suites are: {has or 'none'}"
+        )
+    return replace(expansion, cells=asked)
 
 
 def _values(expansion: Expansion) -> dict[str, filter.Attribute]:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dfbuild.build.recipe import Recipe, Target
+from dfbuild.errors import UsageError
 from dfbuild.matrix import xen
-from dfbuild.model import Cell, GivenXenHost, Refusal
+from dfbuild.model import Cell, GivenXenHost, Refusal, Verdict
 from dfbuild.releases import Release
+from dfbuild.results.records import RunRecord
 from dfbuild.workspace import Workspace
 
 
@@ -59,3 +61,23 @@ def plan(
             hosts[cell.id] = recipes[host.id]
         possible.append(cell)
     return Plan(recipes, images, tuple(possible), tuple(refused), hosts)
+
+
+def require_same(record: RunRecord, planned: Plan) -> None:
+    """Raise `UsageError` if `record`, which is to be gone on with, is not of what is `planned` now.
+
+    Results of two trees are no run's, nor are those of two machines.
+    """
+    for step in record.steps:
+        if step.verdict is Verdict.PASS and step.id not in planned.recipes:
+            raise UsageError(
+                f"{step.kind} {step.name} is not made of what it was made of when run {record.id} began",
+                hint="the tree, a release's data or this host's compilers have changed: start a new run",
+            )
+    attributes = {cell.id: cell.attributes() for cell in planned.cells}
+    for cell in record.cells:
+        if cell.verdict in (None, Verdict.INFRA) and attributes.get(cell.id) != cell.attributes:
+            raise UsageError(
+                f"cell {cell.id!r} is not what it was when run {record.id} began",
+                hint="a file that the matrix or its release is like has changed: start a new run, or restore it",
+            )

@@ -13,6 +13,7 @@ import pytest
 from results_samples import info
 
 from dfbuild.cli import main, matrix
+from dfbuild.cli.choice import Chosen, choose
 from dfbuild.cli.parser import build
 from dfbuild.cli.report import baseline
 from dfbuild.config import load
@@ -75,11 +76,11 @@ def stored(
 
 
 @pytest.fixture
-def gone_on_with(monkeypatch: pytest.MonkeyPatch) -> list[tuple[argparse.Namespace, matrix.Chosen, str]]:
+def gone_on_with(monkeypatch: pytest.MonkeyPatch) -> list[tuple[argparse.Namespace, Chosen, str]]:
     """What would be run: nothing is."""
-    found: list[tuple[argparse.Namespace, matrix.Chosen, str]] = []
+    found: list[tuple[argparse.Namespace, Chosen, str]] = []
 
-    def go(chosen: matrix.Chosen, arguments: argparse.Namespace, store: Store, run: str, cells: Any) -> int:
+    def go(chosen: Chosen, arguments: argparse.Namespace, store: Store, run: str, cells: Any) -> int:
         found.append((arguments, chosen, run))
         return 0
 
@@ -136,7 +137,7 @@ def test_a_run_goes_on_from_any_directory_with_what_it_was_told_and_what_is_adde
 
 def test_a_run_goes_on_with_what_it_began_with_or_not_at_all(workspace: Workspace, gone_on_with: list[Any]) -> None:
     run = stored(workspace, command=("--cell", ONE))
-    planned = matrix.choose(parsed(workspace, CONFIG, "--cell", ONE), workspace).plan
+    planned = choose(parsed(workspace, CONFIG, "--cell", ONE), workspace).plan
     with Store.open(workspace.database) as store:
         for recipe in planned.recipes.values():
             store.record_step(run, StepRecord(recipe.id, recipe.kind, recipe.name, recipe.key, Verdict.PASS))
@@ -169,7 +170,7 @@ def test_a_run_does_not_go_on_where_what_its_file_is_like_has_changed(
 
 
 def test_a_cell_that_is_named_twice_is_run_once(workspace: Workspace) -> None:
-    chosen = matrix.choose(parsed(workspace, CONFIG, "--cell", ONE, "--cell", ONE), workspace)
+    chosen = choose(parsed(workspace, CONFIG, "--cell", ONE, "--cell", ONE), workspace)
     assert [cell.id for cell in chosen.plan.cells] == [ONE]
 
 
@@ -179,12 +180,12 @@ def test_only_suites_with_the_check_that_is_asked_for_are_run(workspace: Workspa
         EXCLUDING.replace("[[exclude]]", 'suites = ["security", "scheduler"]\n[[include]]\nshape = ["nx-off"]\n'
         'suites = ["scheduler"]\n[[exclude]]')
     )  # fmt: skip
-    chosen = matrix.choose(parsed(workspace, config, "--check", "security/nx-*"), workspace)
+    chosen = choose(parsed(workspace, config, "--check", "security/nx-*"), workspace)
     assert [(cell.id, cell.suites) for cell in chosen.plan.cells] == [(ONE, ("security",))]
     with pytest.raises(UsageError, match=r"(?s)no chosen cell runs .*'hardware/\*'.*their suites are: security"):
-        matrix.choose(parsed(workspace, config, "--check", "hardware/*"), workspace)
+        choose(parsed(workspace, config, "--check", "hardware/*"), workspace)
     with pytest.raises(UsageError, match=r"did you mean 'security/\*'"):
-        matrix.choose(parsed(workspace, config, "--check", "security"), workspace)
+        choose(parsed(workspace, config, "--check", "security"), workspace)
 
 
 def test_a_run_that_somebody_runs_is_not_run_twice(workspace: Workspace, gone_on_with: list[Any]) -> None:

@@ -1,0 +1,96 @@
+"""What a command line and its matrix file choose: cells, the plan for them, and the target that builds them."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfbuild.build import bases
+from dfbuild.build.recipe import LiveTarget, Target
+from dfbuild.build.targets import target
+from dfbuild.cli import source, xenhost
+from dfbuild.config import Matrix, load
+from dfbuild.deadline import Deadline
+from dfbuild.errors import UsageError
+from dfbuild.matrix.expand import asking, expand, narrow, select
+from dfbuild.matrix.machine import machine
+from dfbuild.matrix.plan import Plan, plan
+from dfbuild.model import Cell, GivenXenHost, Refusal
+from dfbuild.releases import Release
+from dfbuild.source import Tree
+from dfbuild.suites.names import suites_with
+from dfbuild.workspace import Workspace
+
+_EXPORT_SECONDS = 600.0
+_MOST_REASONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the command line and the matrix file come to."""
+
+    matrix: Matrix
+    target: Target
+    plan: Plan
+    excluded: tuple[Refusal, ...]
+    workspace: Workspace
+    xen_host: GivenXenHost | None
+
+    @property
+    def none(self) -> str:
+        """What to say where cells are asked for and there are none, with the first reasons."""
+        gone = [*self.plan.refusals, *self.excluded]
+        reasons = "".join(f"\n  {refusal.cell.id}: {refusal.reason}" for refusal in gone[:_MOST_REASONS])
+        return f"{len(self.plan.refusals)} refused, {len(self.excluded)} left out by {self.matrix.file}{reasons}"
+
+
+def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
+    """Load the file, expand it, take the cells asked for, and plan them."""
+    matrix = load(Path(arguments.config))
+    expansion = narrow(select(expand(matrix), arguments.filter), arguments.cell)
+    check = getattr(arguments, "check", "")
+    if check:
+        expansion = asking(expansion, check, suites_with(check))
+    source.require_use(arguments, matrix.release)
+    native = arguments.build == "native"
+    builder = target(matrix.release, lambda: _trees(arguments, matrix, workspace), machine, native=native)
+    if arguments.base:
+        builder = bases.Based(builder, bases.find(workspace, arguments.base, matrix.release.name))
+    where = xenhost.where(arguments)
+    planned = plan(expansion.cells, expansion.refusals, builder, matrix.release, workspace, where)
+    return Chosen(matrix, builder, planned, expansion.excluded, workspace, where)
+
+
+def live_target(target: Target, release: Release) -> LiveTarget:
+    """`target`, if its systems run from a CD; raises `UsageError`."""
+    if isinstance(target, LiveTarget):
+        return target
+    raise UsageError(f"{release.title} has no live system", hint="name a matrix file of a DragonFly release")
+
+
+def one(chosen: Chosen) -> Cell:
+    """The cell that is chosen; raises `UsageError` unless it is exactly one."""
+    cells = chosen.plan.cells
+    if len(cells) == 1:
+        return cells[0]
+    if not cells:
+        raise UsageError(
+            f"no cell is chosen: {chosen.none}", hint="`dfbuild matrix --dry-run` lists cells and reasons"
+        )
+    some = ", ".join(repr(cell.id) for cell in cells[:3])
+    raise UsageError(f"{len(cells)} cells are chosen; it takes one", hint=f"name it with --cell: {some}")
+
+
+def _trees(arguments: argparse.Namespace, matrix: Matrix, workspace: Workspace) -> tuple[Tree, Tree]:
+    """The source trees of kernel and userland that the command line or the environment names.
+
+    They must be of the matrix's release.
+    """
+    tree, plain = source.trees(arguments, workspace, Deadline.after(_EXPORT_SECONDS), matrix.release)
+    if tree.release != matrix.release.name:
+        raise UsageError(
+            f"{tree.path} is a tree of release {tree.release}, but {matrix.file} is for {matrix.release.name}",
+            hint="name another tree with --src, or another matrix file",
+        )
+    return tree, plain if arguments.keep_world else tree
