@@ -9,7 +9,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,12 +92,17 @@ class Workspace:
         return cls(root)
 
     @contextlib.contextmanager
-    def in_use(self) -> Iterator[None]:
+    def in_use(self, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
         """Nothing is cleaned away inside: by all that makes artefacts, or has guests that run of them.
 
-        Waits for a cleaning, which takes a moment.
+        Waits for a cleaning that is at work, and tells `say` of that.
         """
-        with self._locked(fcntl.LOCK_SH):
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(self._locked(fcntl.LOCK_SH | fcntl.LOCK_NB))
+            except BlockingIOError:
+                say(f"waiting for a cleaning of {self.root}")
+                held.enter_context(self._locked(fcntl.LOCK_SH))
             yield
 
     @contextlib.contextmanager

@@ -77,4 +77,4 @@ def _held(arguments: argparse.Namespace) -> AbstractContextManager[None]:
         return nullcontext()
     from dfbuild.workspace import Workspace
 
-    return Workspace.locate(arguments.work).in_use()
+    return Workspace.locate(arguments.work).in_use(lambda line: print(line, file=sys.stderr, flush=True))

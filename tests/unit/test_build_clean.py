@@ -154,9 +154,10 @@ def test_nothing_goes_while_somebody_is_at_work(workspace: Workspace, capsys: py
 
 def test_who_begins_waits_for_a_cleaning(workspace: Workspace) -> None:
     began = threading.Event()
+    said: list[str] = []
 
     def use() -> None:
-        with workspace.in_use():
+        with workspace.in_use(said.append):
             began.set()
 
     thread = threading.Thread(target=use)
@@ -165,6 +166,7 @@ def test_who_begins_waits_for_a_cleaning(workspace: Workspace) -> None:
         assert not began.wait(0.2)
     assert began.wait(10)
     thread.join()
+    assert said == [f"waiting for a cleaning of {workspace.root}"]
 
 
 def test_commands_that_build_say_that_they_are_at_work(
