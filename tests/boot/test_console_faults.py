@@ -218,7 +218,7 @@ def test_a_guest_that_is_kept_up(reference_media: Media, workspace: Workspace, t
         soon(30).select(holder)
         os.close(holder)
     assert keep.names(kept) == ()
-    with pytest.raises(UsageError, match="no guest is up"):
+    with pytest.raises(UsageError, match="'keeper' has ended"):
         keep.find(kept, "keeper")
 
     manifest = up()
@@ -226,7 +226,7 @@ def test_a_guest_that_is_kept_up(reference_media: Media, workspace: Workspace, t
     assert keep.names(kept) == ()
     assert not manifest.control.parent.exists()
     assert b"login: " in manifest.transcript.read_bytes()
-    with pytest.raises(UsageError, match="no guest is up"):
+    with pytest.raises(UsageError, match="'keeper' has ended"):
         keep.down(kept, "keeper", soon(30))
 
 
