@@ -52,6 +52,9 @@ class SshServer:
             "--tmpfs", "/tmp", "--bind", str(directory), str(directory), "--ro-bind", str(passwd), "/etc/passwd",
             "--", "dropbear", "-i", "-s", "-r", str(host_key),
         ]  # fmt: skip
+        self.silent = False
+        """Whether new connections are taken and left alone, as QEMU does for a guest whose CPUs have stopped."""
+        self._left: list[socket.socket] = []
         self._children: list[subprocess.Popen[bytes]] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = self._listener.getsockname()
@@ -89,6 +92,8 @@ class SshServer:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
         self._listener.close()
+        for connection in self._left:
+            connection.close()
         self.kill_connections()
 
     def _serve(self) -> None:
@@ -97,6 +102,9 @@ class SshServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            if self.silent:
+                self._left.append(connection)
+                continue
             with connection, self.log.open("ab") as log:
                 self._children.append(subprocess.Popen(self._argv, stdin=connection, stdout=connection, stderr=log))
 
