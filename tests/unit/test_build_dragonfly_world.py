@@ -43,7 +43,7 @@ def objects() -> dict[str, evidence.Made]:
 
 def prove(found: dict[str, evidence.Made], protector: Protection, **more: object) -> dict[str, object]:
     rules = {"compilers": {"gnu/lib/gcc2": "gcc2"}, "unprotected": ("sys/boot",), **more}
-    return evidence.prove(found, TOOLCHAINS, "gcc34", protector, **rules)  # type: ignore[arg-type]
+    return evidence.prove(found, TOOLCHAINS, "gcc34", protector, component="world", **rules)  # type: ignore[arg-type]
 
 
 def test_objects_are_counted() -> None:

@@ -27,10 +27,13 @@ def prove(
     chosen: str,
     protector: Protection,
     *,
+    component: str,
     compilers: Mapping[str, str],
     unprotected: Sequence[str],
 ) -> dict[str, Any]:
-    """The facts of `objects`, by their path in the tree; raises `BuildFailed` for one that breaks the promise.
+    """The facts of `objects`, by their path in the tree: together they are `component`.
+
+    Raises `BuildFailed` for one that breaks the promise, and if none keeps it.
 
     Compiled objects carry the comment of the toolchain `chosen`, or that which `compilers` has for their directory,
     and no other. Where the compiler is the chosen one and the directory none of `unprotected`, none refers to what
@@ -55,9 +58,9 @@ def prove(
         if sites := sum(made.references[symbol] for symbol in protector.present):
             protected[path] = sites
     if not by_compiler[chosen]:
-        raise BuildFailed(f"nothing was made by {chosen}", component="world")
+        raise BuildFailed(f"nothing was made by {chosen}", component=component)
     if protector.present and not protected:
-        raise BuildFailed(f"nothing refers to {' or '.join(protector.present)}", component="world")
+        raise BuildFailed(f"nothing refers to {' or '.join(protector.present)}", component=component)
     return {
         "objects": sum(by_compiler.values()),
         "compilers": dict(sorted(by_compiler.items())),

@@ -220,9 +220,14 @@ class _Site:
         }
         kernel = {key: elf.objects(path, symbols) for key, path in inner.items()}
         modules = {key: elf.objects(path, symbols) for key, path in outer.items()}
+        own = {key: made for key, made in kernel.items() if not self._foreign(key)}
         facts, of_modules = (
-            evidence.prove(made, {name: compiler}, name, protector, compilers={}, unprotected=()) if made else {}
-            for made in ({key: made for key, made in kernel.items() if not self._foreign(key)}, modules)
+            evidence.prove(
+                made, {name: compiler}, name, protector, component=component, compilers={}, unprotected=()
+            )
+            if made
+            else {}
+            for component, made in (("kernel", own), ("modules", modules))
         )
         in_objects = Counter[str]()
         for made in kernel.values():

@@ -180,6 +180,7 @@ def _prove(
         release.toolchains,
         chosen,
         protection,
+        component="world",
         compilers=world.compilers,
         unprotected=world.unprotected,
     )
