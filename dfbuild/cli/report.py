@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tomllib
@@ -13,7 +14,7 @@ from dfbuild.errors import UsageError
 from dfbuild.report import html, junit, terminal, write_all
 from dfbuild.report import json as report_json
 from dfbuild.results.compare import Comparison, compare
-from dfbuild.results.records import RunRecord, RunStatus
+from dfbuild.results.records import RunRecord, RunStatus, RunSummary
 from dfbuild.results.store import Store
 from dfbuild.results.verdict import exit_status
 from dfbuild.workspace import Workspace, atomic_write
@@ -36,14 +37,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _write(where: str, text: bytes | str) -> None:
     """Write what is asked for to the file `where`: a new file in the place of one, else through what is there."""
-    path = Path(where).resolve()
-    if path.is_file() or not path.exists():
-        if not path.parent.is_dir():
-            raise UsageError(f"there is no directory {path.parent}", hint="make it, or name another file")
-        atomic_write(path, text)
-    else:
+    path = Path(where)
+    if path.exists() and not path.is_file():
         with path.open("wb") as file:
             file.write(text if isinstance(text, bytes) else text.encode())
+    elif path.parent.is_dir():
+        atomic_write(path.resolve(), text)
+    else:
+        raise UsageError(f"there is no directory {path.parent}", hint="make it, or name another file")
 
 
 def present(workspace: Workspace, store: Store, run_id: str, against: str | None, *, as_json: bool) -> int:
@@ -85,14 +86,15 @@ def _compare(store: Store, record: RunRecord, against: str | None) -> Comparison
 
 def runs(arguments: argparse.Namespace) -> int:
     """List the runs, the newest first."""
-    with Store.open(Workspace.locate(arguments.work).database) as store:
+    workspace = Workspace.locate(arguments.work)
+    with Store.open(workspace.database) as store:
         summaries = store.runs()
     if arguments.json:
         listing = [
             {
                 "id": summary.id,
                 "name": summary.name,
-                "status": summary.status,
+                "status": _standing(workspace, summary),
                 "started": summary.started.isoformat(),
                 "finished": summary.finished.isoformat() if summary.finished else None,
                 "verdicts": summary.verdicts,
@@ -107,7 +109,15 @@ def runs(arguments: argparse.Namespace) -> int:
     for summary in summaries:
         counts = [f"{count} {verdict}" for verdict, count in summary.verdicts.items()]
         left = [f"{summary.unfinished} unfinished"] if summary.unfinished else []
-        print(f"{summary.id:<{width}}  {summary.status:<11}  {', '.join([*counts, *left])}")
+        print(f"{summary.id:<{width}}  {_standing(workspace, summary):<11}  {', '.join([*counts, *left])}")
     if not summaries:
         print("no runs yet", file=sys.stderr)
     return 0
+
+
+def _standing(workspace: Workspace, summary: RunSummary) -> str:
+    """The run's status; `interrupted` for one that nobody runs any more, though it never said so: it was killed."""
+    if summary.status is RunStatus.RUNNING:
+        with contextlib.suppress(UsageError), workspace.running(summary.id):
+            return str(RunStatus.INTERRUPTED)
+    return str(summary.status)

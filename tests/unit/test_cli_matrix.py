@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import subprocess
+import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -270,3 +274,47 @@ def test_a_cell_that_the_release_refuses_is_told_with_the_reason(workspace: Work
 def test_a_tree_for_what_is_made_of_none_is_refused(workspace: Workspace, word: tuple[str, str]) -> None:
     with pytest.raises(UsageError, match=f"{word[0]}: .* is not made of a source tree"):
         matrix.run(parsed(workspace, CONFIG, *word, "--dry-run"))
+
+
+def test_a_run_that_was_killed_is_told_from_one_that_runs(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Store.open(workspace.database) as store:
+        killed, alive = (store.begin(info(name=name)) for name in ("killed", "alive"))
+    with workspace.running(alive):
+        assert main(["runs", "--work", str(workspace.root), "--json"]) == 0
+    found = {run["id"]: run["status"] for run in json.loads(capsys.readouterr().out)}
+    assert found == {killed: "interrupted", alive: "running"}
+
+
+@pytest.mark.parametrize("kind", ["new", "file", "link", "fifo", "stdout"])
+def test_reports_go_where_they_are_told_to(workspace: Workspace, tmp_path: Path, kind: str) -> None:
+    with Store.open(workspace.database) as store:
+        store.finish(store.begin(info()))
+    target, there = tmp_path / "junit.xml", tmp_path / "there"
+    read: list[bytes] = []
+    match kind:
+        case "file":
+            target.write_text("old")
+        case "link":
+            there.write_text("old")
+            target.symlink_to(there)
+        case "fifo":
+            os.mkfifo(target)
+            reader = threading.Thread(target=lambda: read.append(target.read_bytes()))
+            reader.start()
+    code = [sys.executable, "-m", "dfbuild", "report", "--work", workspace.root, "--json", "--junit"]
+    done = subprocess.run([*code, "/dev/stdout" if kind == "stdout" else target], capture_output=True, check=False)
+    assert done.returncode == 3, done.stderr
+    match kind:
+        case "fifo":
+            reader.join()
+            assert b"<testsuites" in read[0] and target.is_fifo()
+        case "link":
+            assert target.is_symlink() and "<testsuites" in there.read_text()
+        case "stdout":
+            assert b"<testsuites" in done.stdout and Path("/dev/stdout").is_symlink()
+        case _:
+            assert "<testsuites" in target.read_text()
+    done = subprocess.run([*code, tmp_path / "none" / "x.xml"], capture_output=True, check=False)
+    assert done.returncode == 2 and b"there is no directory" in done.stderr
