@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _REFRESH_PER_SECOND = 8
 _QUIET = 30.0
 """Seconds after which a plain log hears again of a step that is still at work."""
+_SILENT = 120.0
+"""And after which it does though the step has nothing new to say."""
 
 
 def line(event: Event) -> str | None:
@@ -73,24 +75,51 @@ class Plain:
     out: TextIO
     start: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
-
-    heard: dict[str, float] = field(default_factory=dict)
+    running: dict[str, _Last] = field(default_factory=dict)
+    """What is at work, by its name."""
 
     def __call__(self, event: Event) -> None:
         with self.lock:
-            text = line(event) or self._still(event, time.monotonic())
+            still = self._still(event, time.monotonic())
+            text = line(event) or still
             if text is not None:
-                print(f"{time.monotonic() - self.start:7.1f}  {_printable(text)}", file=self.out, flush=True)
+                self._print(text)
+
+    def remind(self, now: float) -> None:
+        """Tell of what was not heard of for long: somebody may wait for a sign of life."""
+        with self.lock:
+            for name, last in self.running.items():
+                if now - last.told >= _SILENT:
+                    last.told = now
+                    self._print(f"{'...':<10} {name}: {last.said}".removesuffix(": "))
+
+    def _print(self, text: str) -> None:
+        print(f"{time.monotonic() - self.start:7.1f}  {_printable(text)}", file=self.out, flush=True)
 
     def _still(self, event: Event, now: float) -> str | None:
-        """What a step says, if nothing was heard of it for a while."""
+        """Note what is at work; what a step says, if nothing was heard of it for a while."""
         match event:
-            case StepBegan(step):
-                self.heard[step] = now
-            case StepSaid(step, said) if now - self.heard.get(step, now) >= _QUIET:
-                self.heard[step] = now
-                return f"{'...':<10} {step}: {said}"
+            case StepBegan(name) | CellBegan(name):
+                self.running[name] = _Last(now)
+            case StepSaid(name, said):
+                last = self.running.setdefault(name, _Last(now))
+                last.said = said
+                if now - last.told >= _QUIET:
+                    last.told = now
+                    return f"{'...':<10} {name}: {said}"
+            case CheckBegan(name, check) if name in self.running:
+                self.running[name].said = check
+            case StepEnded(name) | CellEnded(name):
+                self.running.pop(name, None)
         return None
+
+
+@dataclass
+class _Last:
+    """When it was told of, and what it said."""
+
+    told: float
+    said: str = ""
 
 
 @dataclass
@@ -133,7 +162,19 @@ class Live:
 def shown(out: TextIO = sys.stderr) -> Iterator[Listener]:
     """The listener that suits `out`."""
     if not out.isatty():
-        yield Plain(out)
+        plain, over = Plain(out), threading.Event()
+
+        def remind() -> None:
+            while not over.wait(_QUIET / 3):
+                plain.remind(time.monotonic())
+
+        reminder = threading.Thread(target=remind, name="progress", daemon=True)
+        reminder.start()
+        try:
+            yield plain
+        finally:
+            over.set()
+            reminder.join()
         return
     from rich.console import Console
     from rich.progress import (

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from dfbuild.cli import progress
-from dfbuild.matrix.events import StepBegan, StepEnded, StepSaid
+from dfbuild.matrix.events import CellBegan, CellEnded, StepBegan, StepEnded, StepSaid
 from dfbuild.model import Verdict
 
 
@@ -31,6 +31,29 @@ def test_a_long_step_is_heard_of_now_and_then(clock: list[float]) -> None:
         "...        world gcc2: component 60",
         "...        world gcc2: component 90",
         "PASS       world gcc2 (99.0 s)",
+    ]
+
+
+def test_what_is_silent_is_heard_of_too_until_it_ends(clock: list[float]) -> None:
+    out = io.StringIO()
+    show = progress.Plain(out)
+    show(StepBegan("toolchain gcc80"))
+    show(StepSaid("toolchain gcc80", "libbackend"))
+    show(CellBegan("a @ up", 1))
+    for second in range(1, 300):
+        clock[0] = float(second)
+        if second == 200:
+            show(CellEnded("a @ up", Verdict.PASS, "", 200.0))
+        show.remind(clock[0])
+    show(StepEnded("toolchain gcc80", Verdict.PASS, "", 300.0, False))
+    clock[0] = 900.0
+    show.remind(clock[0])
+    assert [line.split(maxsplit=1)[1] for line in out.getvalue().splitlines()] == [
+        "...        toolchain gcc80: libbackend",
+        "...        a @ up",
+        "PASS       a @ up (200.0 s)",
+        "...        toolchain gcc80: libbackend",
+        "PASS       toolchain gcc80 (300.0 s)",
     ]
 
 
