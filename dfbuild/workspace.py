@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ RUNTIME = "dfbuild-"
 """What the names of runtime directories begin with."""
 _YOUNG = 60.0
 _held: dict[Path, int] = {}
-"""The runtime directories of this process, with the descriptors that lock them."""
+"""The runtime directories of this process, with the descriptors that lock them; under `_holding`."""
+_holding = threading.Lock()
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:
@@ -200,12 +202,25 @@ def runtime_directory(prefix: str) -> Path:
     """
     given = os.environ.get("XDG_RUNTIME_DIR")
     base = Path(given if given is not None and len(given) < 40 and os.access(given, os.W_OK) else "/tmp")
-    for held in [path for path in _held if not path.exists()]:
-        os.close(_held.pop(held))
-    _sweep(base)
-    made = Path(tempfile.mkdtemp(prefix=f"{RUNTIME}{prefix}-", dir=base))
-    _hold(made)
+    with _holding:
+        for held in [path for path in _held if not path.exists()]:
+            os.close(_held.pop(held))
+        own = _own(base)
+        if own is not None:
+            _sweep(own)
+        made = Path(tempfile.mkdtemp(prefix=f"{RUNTIME}{prefix}-", dir=own or base))
+        _hold(made)
     return made
+
+
+def _own(base: Path) -> Path | None:
+    """The directory below `base` in which nobody else has anything; None if somebody is in the way."""
+    own = base / f".{RUNTIME}{os.geteuid()}"
+    with contextlib.suppress(FileExistsError):
+        own.mkdir(mode=0o700)
+    status = own.lstat()
+    ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
+    return own if ours else None
 
 
 def _hold(directory: Path) -> bool:
@@ -220,12 +235,11 @@ def _hold(directory: Path) -> bool:
     return True
 
 
-def _sweep(base: Path) -> None:
+def _sweep(own: Path) -> None:
     """Remove the directories of processes that were killed: with guests' overlays in them, they may be large."""
-    for left in base.glob(f"{RUNTIME}*"):
+    for left in own.glob(f"{RUNTIME}*"):
         with contextlib.suppress(OSError):
-            status = left.lstat()
             # One that has just been made may not be locked yet.
-            old = time.time() - status.st_mtime > _YOUNG
-            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and old and _hold(left):
+            old = time.time() - left.lstat().st_mtime > _YOUNG
+            if old and left not in _held and _hold(left):
                 shutil.rmtree(left, ignore_errors=True)

@@ -57,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _end(number: int, _: object) -> None:
+    for again in (signal.SIGTERM, signal.SIGHUP):  # A terminal that is closed says so twice.
+        signal.signal(again, signal.SIG_IGN)
     sys.exit(128 + number)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 import tomllib
@@ -14,7 +13,7 @@ from dfbuild.errors import UsageError
 from dfbuild.report import html, junit, terminal, write_all
 from dfbuild.report import json as report_json
 from dfbuild.results.compare import Comparison, compare
-from dfbuild.results.records import RunRecord, RunStatus, RunSummary
+from dfbuild.results.records import RunRecord, RunStatus
 from dfbuild.results.store import Store
 from dfbuild.results.verdict import exit_status
 from dfbuild.workspace import Workspace, atomic_write
@@ -38,7 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _write(where: str, text: bytes | str) -> None:
     """Write what is asked for to the file `where`: a new file in the place of one, else through what is there."""
     path = Path(where)
-    if path.exists() and not path.is_file():
+    if where == "/dev/stdout":
+        # What is printed besides goes behind it, wherever that is.
+        print(text.decode() if isinstance(text, bytes) else text, flush=True)
+    elif path.exists() and not path.is_file():
         with path.open("wb") as file:
             file.write(text if isinstance(text, bytes) else text.encode())
     elif path.parent.is_dir():
@@ -86,15 +88,14 @@ def _compare(store: Store, record: RunRecord, against: str | None) -> Comparison
 
 def runs(arguments: argparse.Namespace) -> int:
     """List the runs, the newest first."""
-    workspace = Workspace.locate(arguments.work)
-    with Store.open(workspace.database) as store:
+    with Store.open(Workspace.locate(arguments.work).database) as store:
         summaries = store.runs()
     if arguments.json:
         listing = [
             {
                 "id": summary.id,
                 "name": summary.name,
-                "status": _standing(workspace, summary),
+                "status": summary.status,
                 "started": summary.started.isoformat(),
                 "finished": summary.finished.isoformat() if summary.finished else None,
                 "verdicts": summary.verdicts,
@@ -109,15 +110,7 @@ def runs(arguments: argparse.Namespace) -> int:
     for summary in summaries:
         counts = [f"{count} {verdict}" for verdict, count in summary.verdicts.items()]
         left = [f"{summary.unfinished} unfinished"] if summary.unfinished else []
-        print(f"{summary.id:<{width}}  {_standing(workspace, summary):<11}  {', '.join([*counts, *left])}")
+        print(f"{summary.id:<{width}}  {summary.status:<11}  {', '.join([*counts, *left])}")
     if not summaries:
         print("no runs yet", file=sys.stderr)
     return 0
-
-
-def _standing(workspace: Workspace, summary: RunSummary) -> str:
-    """The run's status; `interrupted` for one that nobody runs any more, though it never said so: it was killed."""
-    if summary.status is RunStatus.RUNNING:
-        with contextlib.suppress(UsageError), workspace.running(summary.id):
-            return str(RunStatus.INTERRUPTED)
-    return str(summary.status)

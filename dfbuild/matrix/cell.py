@@ -101,7 +101,7 @@ def _attempt(
 ) -> _Ending:
     """One attempt, with every typed error turned into its verdict."""
     ending = _Ending()
-    runtime = runtime_directory("g")
+    runtime: Path | None = None
     directory = cell_directory(job.workspace, job.run, cell.id, attempt.number)
     guest: Guest | None = None
     # Outer deadlines are longer than all inner ones together: the inner ones fire first, and the logs survive.
@@ -110,6 +110,7 @@ def _attempt(
     seconds = boot_limit + suites_limit + _MARGIN_SECONDS
     deadline = Deadline.after(seconds, what=cell.id, cancel=job.cancel)
     try:
+        runtime = runtime_directory("g")
         media = xen.media(job.target, job.release, cell, image, job.workspace, host, job.xen_host)
         guest = create(GuestSpec(attempt.cell, cell.shape, media, runtime), job.accel)
         ending.command = tuple(guest.command())
@@ -154,7 +155,8 @@ def _attempt(
     finally:
         booted()
         _keep_logs(guest, directory)
-        shutil.rmtree(runtime, ignore_errors=True)
+        if runtime is not None:
+            shutil.rmtree(runtime, ignore_errors=True)
     return ending
 
 

@@ -48,10 +48,12 @@ class PlanRun:
             self._failed[recipe.id] = self._failed[culprit]
 
         # Nobody says when that guest has booted, and a build in it may take hours: it holds no boot's place.
-        guest = Cost(memory=recipe.guest + _OVERHEAD_MIB, cpus=1, guests=1)
+        cost = Cost(cpus=1)
+        if recipe.guest and self._job.artefacts.find(recipe) is None:
+            cost = Cost(memory=recipe.guest + _OVERHEAD_MIB, cpus=1, guests=1)
         return Task(
             id=recipe.id,
-            cost=guest if recipe.guest else Cost(cpus=1),
+            cost=cost,
             run=lambda booted: self._make(recipe),
             blocked=blocked,
             needs=frozenset(need.id for need in recipe.needs),

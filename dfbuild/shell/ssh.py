@@ -104,7 +104,16 @@ class SshShell:
         return Answer(command, status, bytes(output))
 
     def stream(self, command: str, deadline: Deadline, sink: Callable[[bytes], object]) -> int:
-        return self._execute(command, deadline, [], sink)
+        def guarded(data: bytes) -> None:
+            try:
+                sink(data)
+            except OSError as error:  # Not the connection's.
+                raise _SinkError(error) from error
+
+        try:
+            return self._execute(command, deadline, [], guarded)
+        except _SinkError as failed:
+            raise failed.error from None
 
     def put(self, source: Path, target: str, deadline: Deadline) -> None:
         expected = digest(self._shell.checksum)
@@ -165,7 +174,7 @@ class SshShell:
             writer = Writer(channel, head, stdin)
             try:
                 self._read(channel, marks, sink, watched)
-            except (DeadlineExceeded, Cancelled, KeyboardInterrupt):
+            except (DeadlineExceeded, Cancelled, KeyboardInterrupt, SystemExit, _SinkError):
                 if not self._watch.gone:
                     self._orphan(channel, marks)
                 raise
@@ -298,6 +307,14 @@ class SshShell:
             self._lost = ShellLost(f"the SSH connection broke: {error!r}")
             self._watch.explain(_AFTERMATH)
             raise self._lost from error
+
+
+class _SinkError(Exception):
+    """Who gets the output cannot take it."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Writer:

@@ -41,9 +41,10 @@ def names() -> tuple[str, ...]:
 
 def suites_with(glob: str) -> frozenset[str]:
     """The suites that may have a check that matches `glob`. Raises `UsageError` if none can."""
-    suite = glob.partition("/")[0]
     found = {name.partition("/")[0] for name in names() if fnmatchcase(name, glob)}
-    found |= {name for name in FROM_GUESTS if fnmatchcase(name, suite)}
+    # A star matches slashes, too: what is behind it may be all of a check's name.
+    begins = [glob.partition("/")[0] + "/", *(glob[: at + 1] for at, letter in enumerate(glob) if letter == "*")]
+    found |= {name for name in FROM_GUESTS if any(fnmatchcase(f"{name}/", begin) for begin in begins)}
     if not found:
         whole = f"{glob}/*"
         hint = f"did you mean {whole!r}?" if glob in available() else nearest(glob, names())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import signal
@@ -406,6 +407,17 @@ def test_output_is_told_as_it_comes(opening: Opening, server: SshServer) -> None
 
     assert shell.stream(command, soon(), sink) == 3
     assert said == b"first\nsecond\n"
+
+
+def test_who_cannot_take_the_output_ends_the_command(opening: Opening, server: SshServer) -> None:
+    shell, pid = opening(), server.directory / "unheard"
+
+    def sink(_: bytes) -> None:
+        raise BrokenPipeError(errno.EPIPE, "nobody reads")
+
+    with pytest.raises(BrokenPipeError):
+        shell.stream(f"echo $$ >{pid}; echo first; {sleeping(pid)}", soon(), sink)
+    assert_gone(opening(), pid)
 
 
 def test_large_files(opening: Opening, tmp_path: Path) -> None:

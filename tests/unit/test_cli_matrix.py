@@ -276,17 +276,6 @@ def test_a_tree_for_what_is_made_of_none_is_refused(workspace: Workspace, word: 
         matrix.run(parsed(workspace, CONFIG, *word, "--dry-run"))
 
 
-def test_a_run_that_was_killed_is_told_from_one_that_runs(
-    workspace: Workspace, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with Store.open(workspace.database) as store:
-        killed, alive = (store.begin(info(name=name)) for name in ("killed", "alive"))
-    with workspace.running(alive):
-        assert main(["runs", "--work", str(workspace.root), "--json"]) == 0
-    found = {run["id"]: run["status"] for run in json.loads(capsys.readouterr().out)}
-    assert found == {killed: "interrupted", alive: "running"}
-
-
 @pytest.mark.parametrize("kind", ["new", "file", "link", "fifo", "stdout"])
 def test_reports_go_where_they_are_told_to(workspace: Workspace, tmp_path: Path, kind: str) -> None:
     with Store.open(workspace.database) as store:

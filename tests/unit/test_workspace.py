@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,30 @@ def test_what_a_killed_process_left_is_removed_and_what_a_live_one_has_stays(bas
     assert theirs.is_dir()
     runtime_directory("g")
     assert ours.is_dir() and another.is_dir() and not theirs.exists()
+
+
+def test_nothing_else_is_removed(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [base / name for name in ("dfbuild-ci", "dfbuild-src", "dfbuild-g-abcdefgh")]
+    for other in others:
+        (other / "kept").mkdir(parents=True)
+    runtime_directory("g")
+    assert all((other / "kept").is_dir() for other in others)
+
+
+def test_somebody_elses_directory_is_not_used(base: Path) -> None:
+    own = base / f".dfbuild-{os.geteuid()}"
+    own.mkdir(mode=0o777)
+    own.chmod(0o777)
+    assert runtime_directory("g").parent.resolve() == base and list(own.iterdir()) == []
+
+
+def test_threads_may_ask_at_once() -> None:
+    def work(_: int) -> None:
+        for _ in range(100):
+            runtime_directory("g").rmdir()
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
 
 
 def test_descriptors_do_not_outlive_their_directories() -> None:

@@ -25,6 +25,8 @@ from dfbuild.workspace import atomic_write
 
 _UPDATE = "`apt-get update` (as root) fetches the package lists"
 _LOOKUP_SECONDS = 60.0
+_TOLD = ("_proxy", "apt_config")
+"""How the names of variables end that apt goes by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,9 @@ def fetch(name: str, packages: tuple[Package, ...]) -> Recipe:
         kitchen.say(f"downloading {len(wanted)} Debian packages")
         # As root apt would become another user to download, who may not write here.
         argv = ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", *wanted]
-        proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-        sandbox = Sandbox(writable=(kitchen.directory,), network=True, environment=proxies)
+        told = {name: value for name, value in os.environ.items() if name.lower().endswith(_TOLD)}
+        config = tuple(Path(told[name]) for name in ("APT_CONFIG",) if name in told)
+        sandbox = Sandbox(writable=(kitchen.directory,), readable=config, network=True, environment=told)
         status = process.run(sandbox.argv(argv), kitchen.deadline, log=kitchen.log).status
         if status != 0:
             raise InfraError(f"apt-get download failed:\n{tail(kitchen.log, 5)}", hint=_UPDATE)
