@@ -84,6 +84,9 @@ CRASHED = {
     b"\r\n\r\nFatal trap 12: page fault while in kernel mode\r\nmp_lock = 00000000; cpuid = 0": (
         "fatal trap 12: page fault"
     ),
+    b"|\x08/\x08-\x08\\\x08|\x08panic: before the console has a line of its own\r\n": (
+        "panic: before the console has a line of its own"
+    ),
     b"Fatal double fault:\r\neip = 0xc0312345": "double fault",
     b"Stopped at      Debugger+0x44:  movb    $0": "stopped at Debugger+0x44:  movb    $0",
     b"kernel type\r\ndb> ": "in the kernel debugger",

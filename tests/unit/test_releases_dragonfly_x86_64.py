@@ -34,6 +34,15 @@ def test_recorded_consoles(log: str) -> None:
     assert (crash and crash.title) == LOGS[log]
 
 
+def test_a_panic_on_the_line_on_which_the_loaders_wheel_turns() -> None:
+    wheel = b"|\x08/\x08-\x08\\\x08" * 2000
+    monitor = Monitor(MASTER.console.crashes)
+    crash = monitor.feed(
+        wheel + b"panic: stack smashed in the function around 0xffffffff80b6ab56\r\ncpuid = 0\r\n", 0
+    )
+    assert crash and crash.title == "panic: stack smashed in the function around 0xffffffff80b6ab56"
+
+
 @pytest.mark.parametrize("log", ["5.9-x86_64-disk-boot.log", "5.9-x86_64-uefi-disk-boot.log"])
 def test_a_boot_from_disk_is_followed(log: str) -> None:
     data = (RECORDED / log).read_bytes()
