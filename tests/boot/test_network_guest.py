@@ -30,13 +30,14 @@ pytestmark = [pytest.mark.boot, pytest.mark.timeout(600)]
 
 RELEASE = load("reference")
 VARIANT = Variant("reference", "gcc-12", "on", "smp")
-KNOWN = {"network/source-ports-random-same-target", "network/rst-time-wait"}
+KNOWN = {"network/source-ports-random-same-target"}
 NOT_LINUX = {
     "network/polling",
     "network/protocol-threads",
     "network/partition",
     "network/partition-stable",
     "network/refusals-limited",
+    "network/rst-time-wait",
 }
 
 

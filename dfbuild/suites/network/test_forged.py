@@ -145,11 +145,12 @@ def test_rst_time_wait(services: Services, deadline: Deadline) -> None:
         # Acknowledgements of before may still be on their way, but not as many as that.
         received, last = conversation.connection.received, conversation.connection.receive_next
         again = Segment(conversation.flow, Flag.FIN | Flag.ACK, advance(expected, -1), last, 65535)
-        for number in range(REMINDERS):
+        for _ in range(REMINDERS):
+            before = len(received)
             services.peer.inject(again)
             with contextlib.suppress(DeadlineExceeded):
                 patience = deadline.sooner(deadline.remaining() / REMINDERS)
-                conversation.wait(lambda c, n=number: len(c.received) > n, patience, "an answer")  # type: ignore[misc]
+                conversation.wait(lambda c, n=before: len(c.received) > n, patience, "an answer")  # type: ignore[misc]
         refusals = [str(answer) for answer in received if answer.flags & Flag.RST]
         assert received, "nobody answers a FIN that comes again"
         assert not refusals, f"it is forgotten: {refusals[0]}"
