@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dfbuild import process
@@ -14,6 +14,7 @@ from dfbuild.build.recipe import Kitchen
 from dfbuild.build.store import tail
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed, BuildKilled
+from dfbuild.image.ufs import Run
 from dfbuild.sandbox import Sandbox
 
 _SIGNALLED = 128
@@ -116,7 +117,7 @@ def _chunks(fd: int, deadline: Deadline, what: str) -> Iterator[bytes]:
         yield chunk
 
 
-def runner(kitchen: Kitchen, *readable: Path) -> Callable[[Sequence[str | Path], Mapping[str, str]], str]:
+def runner(kitchen: Kitchen, *readable: Path) -> Run:
     """Runs programs in a sandbox that may write to the step's directory, and returns what they print."""
     work = kitchen.directory
 

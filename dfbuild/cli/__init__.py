@@ -77,6 +77,7 @@ def _held(arguments: argparse.Namespace) -> AbstractContextManager[None]:
     """For as long as a command makes artefacts, or uses them, nobody cleans them away."""
     if not arguments.builds:
         return nullcontext()
+    from dfbuild.cli.progress import say
     from dfbuild.workspace import Workspace
 
-    return Workspace.locate(arguments.work).in_use(lambda line: print(line, file=sys.stderr, flush=True))
+    return Workspace.locate(arguments.work).in_use(say)

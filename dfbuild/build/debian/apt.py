@@ -126,7 +126,7 @@ def fetch(name: str, packages: tuple[Package, ...]) -> Recipe:
         # As root apt would become another user to download, who may not write here.
         argv = ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", *wanted]
         told = {name: value for name, value in os.environ.items() if name.lower().endswith(_TOLD)}
-        config = tuple(Path(told[name]) for name in ("APT_CONFIG",) if name in told)
+        config = (Path(told["APT_CONFIG"]),) if "APT_CONFIG" in told else ()
         sandbox = Sandbox(writable=(kitchen.directory,), readable=config, network=True, environment=told)
         status = process.run(sandbox.argv(argv), kitchen.deadline, log=kitchen.log).status
         if status != 0:
