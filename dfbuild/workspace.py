@@ -132,6 +132,14 @@ class Workspace:
                 ) from None
             yield
 
+    def is_running(self, run: str) -> bool:
+        """Whether somebody runs the run just now."""
+        try:
+            with self.running(run):
+                return False
+        except UsageError:
+            return True
+
     @contextlib.contextmanager
     def _locked(self, how: int, directory: Path | None = None) -> Iterator[None]:
         directory = directory or self.root

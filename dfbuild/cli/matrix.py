@@ -112,7 +112,7 @@ def _left(store: Store, workspace: Workspace) -> str:
     """The newest run that was interrupted; raises `UsageError`."""
     found = [run.id for run in store.runs() if run.status is not RunStatus.FINISHED]
     for run_id in found:
-        with contextlib.suppress(UsageError), workspace.running(run_id):
+        if not workspace.is_running(run_id):
             return run_id
     raise UsageError(
         "no run was interrupted" + (f"; {', '.join(found[:3])} is being run" if found else ""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import tomllib
@@ -13,7 +14,7 @@ from dfbuild.errors import UsageError
 from dfbuild.report import html, junit, terminal, write_all
 from dfbuild.report import json as report_json
 from dfbuild.results.compare import Comparison, compare
-from dfbuild.results.records import RunRecord, RunStatus
+from dfbuild.results.records import RunRecord, RunStatus, RunSummary
 from dfbuild.results.store import Store
 from dfbuild.results.verdict import exit_status
 from dfbuild.workspace import Workspace, atomic_write
@@ -88,8 +89,9 @@ def _compare(store: Store, record: RunRecord, against: str | None) -> Comparison
 
 def runs(arguments: argparse.Namespace) -> int:
     """List the runs, the newest first."""
-    with Store.open(Workspace.locate(arguments.work).database) as store:
-        summaries = store.runs()
+    workspace = Workspace.locate(arguments.work)
+    with Store.open(workspace.database) as store:
+        summaries = [_as_it_is(summary, workspace) for summary in store.runs()]
     if arguments.json:
         listing = [
             {
@@ -114,3 +116,10 @@ def runs(arguments: argparse.Namespace) -> int:
     if not summaries:
         print("no runs yet", file=sys.stderr)
     return 0
+
+
+def _as_it_is(summary: RunSummary, workspace: Workspace) -> RunSummary:
+    """A run that was killed is stored as running; it is as good as interrupted."""
+    if summary.status is RunStatus.RUNNING and not workspace.is_running(summary.id):
+        return dataclasses.replace(summary, status=RunStatus.INTERRUPTED)
+    return summary

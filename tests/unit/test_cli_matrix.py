@@ -19,7 +19,7 @@ from results_samples import info
 from dfbuild.cli import main, matrix
 from dfbuild.cli.choice import Chosen, choose
 from dfbuild.cli.parser import build
-from dfbuild.cli.report import baseline
+from dfbuild.cli.report import baseline, runs
 from dfbuild.config import load
 from dfbuild.errors import UsageError
 from dfbuild.matrix.expand import expand
@@ -207,6 +207,17 @@ def test_a_run_that_somebody_runs_is_not_run_twice(workspace: Workspace, gone_on
             matrix.run(parsed(workspace, "--resume"))
     matrix.run(parsed(workspace, "--resume"))
     assert [run for _, _, run in gone_on_with] == [older, newer]
+
+
+def test_a_killed_run_is_listed_as_interrupted(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    killed, running = stored(workspace, command=(), name="a"), stored(workspace, command=(), name="b")
+    with Store.open(workspace.database) as store:
+        store.reopen(killed)
+        store.reopen(running)
+    with workspace.running(running):
+        runs(build().parse_args(["runs", "--json", "--work", str(workspace.root)]))
+    listed = {run["id"]: run["status"] for run in json.loads(capsys.readouterr().out)}
+    assert listed == {killed: "interrupted", running: "running"}
 
 
 def test_a_run_to_compare_with_that_is_not_there_is_told_before_anything_runs(
