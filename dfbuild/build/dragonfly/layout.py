@@ -48,7 +48,7 @@ class Places:
             "MACHINE": self.machine,
             "MACHINE_ARCH": self.machine,
             "NXENV": f"env PATH={_HOST}",
-            "__MAKE_CONF": "/nonexistent",
+            "__MAKE_CONF": f"{KIT}/make.conf",  # which is not there
             "MAKEOBJDIRPREFIX": str(OBJ),
             "OBJTREE": str(OBJ),
             "TOOLS_PREFIX": str(self.tools),
