@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ MOST = 100
 """Excerpts in one report. A run with more failures than that has one cause, and it is in the first ones."""
 _HEAD_BYTES, _TAIL_BYTES = 8 << 10, 24 << 10
 _WIDTH = 500
+_TAKEN_BACK = re.compile(rb"[^\x08]\x08")
+"""What the next character stands in the place of: a loader's wheel is a thousand of these on a line."""
 _LOGS = (".log", ".txt")
 _NOT_ITS_OWN = ("console.log", "suites.log", "holder.log")
 
@@ -116,7 +119,7 @@ def _lines(
     found = []
     stamped = times_path(log).is_file()
     for raw in data.split(b"\n"):
-        text = printable(raw.rstrip(b"\r")[: 4 * _WIDTH])
+        text = printable(_TAKEN_BACK.sub(b"", raw.rstrip(b"\r"))[: 4 * _WIDTH])
         shown = text if len(text) <= _WIDTH else text[:_WIDTH] + "…"
         found.append(ConsoleLine(times.at(begin).seconds if stamped else None, shown, inside))
         begin += len(raw) + 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import shlex
 from importlib import resources
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,7 @@ def _template() -> Template:
         "word": lambda value: str(value or "unfinished").lower().replace("_", "-").replace(" ", "-"),
         "median": median,
         "plural": plural,
+        "words": shlex.join,
     }
     environment.globals |= {
         "style": Markup(style),

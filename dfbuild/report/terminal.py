@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _PLAIN_WIDTH = 132
-_WIDE = 120
-"""Columns from which on the table has room to say why; the failures below it say it anyway."""
+_WIDE, _NARROW = 120, 100
+"""Columns from which on the table has room to say why, which the failures below it say anyway; and how long."""
 _DETAILED = 20
 """Failures shown with detail and console; the others get a few lines each."""
 _LISTED = 200
@@ -46,7 +47,7 @@ def show(run: RunRecord, comparison: Comparison | None, workspace: Workspace, st
     from rich.console import Console
 
     stream = stream or sys.stdout
-    width = None if stream.isatty() else _PLAIN_WIDTH
+    width = None if stream.isatty() or os.environ.get("COLUMNS", "").isdecimal() else _PLAIN_WIDTH
     console = Console(file=stream, highlight=False, markup=False, emoji=False, width=width)
     _print(console, run, comparison, Excerpts(workspace, run))
 
@@ -71,7 +72,7 @@ def render(run: RunRecord, comparison: Comparison | None, workspace: Workspace) 
 
 
 def _print(console: Console, run: RunRecord, comparison: Comparison | None, excerpts: Excerpts) -> None:
-    console.print(_cells(run, wide=console.width >= _WIDE))
+    console.print(_cells(run, console.width))
     if run.refusals:
         console.print(f"refused ({len(run.refusals)}):", style="bold")
         for refusal in run.refusals:
@@ -99,26 +100,30 @@ def _colour(what: Verdict | Outcome | str | None) -> str:
 # ── cells ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _cells(run: RunRecord, wide: bool) -> Table:
+def _cells(run: RunRecord, width: int) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    wide, timed = width >= _WIDE, width >= _NARROW
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=safe_line(run.id), title_justify="left")
-    table.add_column("cell", no_wrap=True)
+    table.add_column("cell", no_wrap=timed, overflow="fold")
     table.add_column("verdict", no_wrap=True)
-    for phase in ("build", "boot", "suites"):
-        table.add_column(phase, justify="right", no_wrap=True)
-    table.add_column("checks", no_wrap=wide)
+    if timed:
+        for phase in ("build", "boot", "suites"):
+            table.add_column(phase, justify="right", no_wrap=True)
+    counts = {cell.id: _counts(cell, ", " if wide else ",\n") for cell in run.cells}
+    longest = max((line.cell_len for count in counts.values() for line in count.split()), default=0)
+    table.add_column("checks", no_wrap=wide, min_width=max(longest, len("checks")))
     if wide:
         table.add_column("why", overflow="fold")  # alone gives way where there is no room for all
     for cell in run.cells:
-        times = phases(run, cell)
+        times = phases(run, cell) if timed else ()
         table.add_row(
             Text(safe_line(cell.id)),
             Text(cell.verdict or "unfinished", style=_colour(cell.verdict)),
             *(Text("cached" if seconds is None else duration(seconds) if seconds else "–") for seconds in times),
-            _counts(cell, ", " if wide else ",\n"),
+            counts[cell.id],
             *([Text(safe_line(cell.title, 120))] if wide else []),
         )
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
@@ -28,9 +29,27 @@ class _Toml(GenerateJsonSchema):
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of the TOML files that `model` reads.
 
-    What a file must say may also be said by the one that it is like, where there is such a thing.
+    What a file must say may also be said by the one that it is like, where there is such a thing; and of its tables
+    any part, but of those in a list, which are whole.
     """
     schema = {"$schema": _Toml.schema_dialect, **model.model_json_schema(schema_generator=_Toml)}
     if "like" in model.model_fields:
         schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["like"]}]
+        parts = schema.get("$defs", {})
+        whole = {*_listed(schema)}
+        for name in parts.keys() - whole:
+            parts[name].pop("required", None)
     return schema
+
+
+def _listed(schema: Any) -> Iterator[str]:
+    """The names of definitions that arrays in `schema` are made of."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _listed(part)
+    elif isinstance(schema, dict):
+        reference = schema.get("items")
+        if isinstance(reference, dict) and "$ref" in reference:
+            yield reference["$ref"].rpartition("/")[2]
+        for part in schema.values():
+            yield from _listed(part)

@@ -187,6 +187,12 @@ def test_shipped_matrices_load_and_obey_the_schema(file: Path) -> None:
     jsonschema.validate(toml.Document.read(file).data, schema())
 
 
+@pytest.mark.parametrize("name", releases.available())
+def test_shipped_releases_obey_the_schema(name: str) -> None:
+    file = Path(releases.__file__).parent / f"{name}.toml"
+    jsonschema.validate(toml.Document.read(file).data, releases.json_schema())
+
+
 def test_a_matrix_that_is_like_another(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir()

@@ -406,6 +406,23 @@ def test_no_guest_controls_the_terminal(hostile_console: Workspace, text: str) -
     assert all(character.isprintable() or character in "\n\t" for character in bare)
 
 
+@pytest.mark.parametrize("columns", [60, 80, 100, 120, 200])
+def test_no_terminal_is_too_narrow_for_cells_verdicts_and_counts(
+    nights: tuple[RunRecord, Comparison], workspace: Workspace, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = nights
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = io.StringIO()
+    terminal.show(run, None, workspace, stream)
+    table = "".join(stream.getvalue().partition("\n\n")[0].split())
+    for cell in run.cells:
+        if columns >= 80:  # where it is not folded
+            assert "".join(cell.id.split()) in table
+        for outcome in {check.outcome for check in cell.checks}:
+            shown = "FAIL" if outcome is Outcome.FAIL else outcome
+            assert f"{cell.count(outcome)}{shown}" in table
+
+
 # ── all together ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

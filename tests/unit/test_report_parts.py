@@ -41,6 +41,11 @@ def test_a_place_shows_lines_around_it_and_their_times(tmp_path: Path) -> None:
     assert found[BEFORE].seconds == pytest.approx(1.3, abs=0.01)
 
 
+def test_a_wheel_that_turns_hides_nothing(tmp_path: Path) -> None:
+    log = log_of(tmp_path, b"|\x08/\x08-\x08\\\x08" * 2000 + b"Start @ 0xffffffff80200000\r\n")
+    assert [line.text for line in lines(log, 0, 0)] == ["Start @ 0xffffffff80200000"]
+
+
 def test_without_an_index_no_time_is_made_up(tmp_path: Path) -> None:
     assert {line.seconds for line in lines(log_of(tmp_path, NUMBERED), 0, 0)} == {None}
 
