@@ -16,6 +16,9 @@ from typing import Protocol
 
 from dfbuild.errors import Cancelled, DeadlineExceeded
 
+_LONGEST_POLL = float(2**31 - 1)
+"""Milliseconds: poll(2) takes no more."""
+
 
 class Cancel:
     """A switch that is thrown once. `fileno()` becomes readable then, and subscribers are called."""
@@ -135,6 +138,6 @@ class Deadline:
             poll.register(cancel_fd, select.POLLIN)
         while True:
             self.check(what)
-            found = [fd for fd, _ in poll.poll(self.remaining() * 1000) if fd != cancel_fd]
+            found = [fd for fd, _ in poll.poll(min(self.remaining() * 1000, _LONGEST_POLL)) if fd != cancel_fd]
             if found:
                 return found

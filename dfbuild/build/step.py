@@ -100,7 +100,7 @@ def _watched(kitchen: Kitchen, argv: Sequence[str], log: Path, banner: re.Patter
                 *lines, rest = (rest[-_LINE:] + chunk).split(b"\n")
                 for line in lines:
                     if match := banner.match(line):
-                        kitchen.say(match[1].decode(errors="replace"))
+                        kitchen.say(match[1].decode(errors="replace").rstrip())
         return process.wait(child, kitchen.deadline, what=argv[0])
     finally:
         if child.returncode is None:

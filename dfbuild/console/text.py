@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 
-_LINE_END = re.compile(rb"\r*\n")
+_LINE_END = re.compile(rb"(?<!\r)\r*\n")
 
 
 @functools.lru_cache(maxsize=4096)

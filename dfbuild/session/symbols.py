@@ -23,14 +23,13 @@ def annotate(text: str, symbols: Symbols) -> str:
 
     Raises `InfraError` if the file cannot be read.
     """
-    from elftools.common.exceptions import DWARFError, ELFError
-
     # One at a time: they share the file, and the place in it where it is read.
     with _turn:
         try:
             return _annotated(text, _load(symbols))
-        except (ELFError, DWARFError, OSError) as error:
-            raise InfraError(f"cannot read the symbols of {symbols.file}: {error}") from error
+        except Exception as error:
+            # A patch may put anything there, and the library has its own errors for little of it.
+            raise InfraError(f"cannot read the symbols of {symbols.file}: {error!r}") from error
 
 
 def _annotated(text: str, table: _Table) -> str:

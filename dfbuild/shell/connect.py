@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dfbuild.deadline import Deadline
-from dfbuild.errors import DeadlineExceeded, UsageError
+from dfbuild.errors import DeadlineExceeded, DfbuildError, UsageError
 from dfbuild.model import Login
 from dfbuild.releases.schema import SshShell as SshData
 from dfbuild.shell.errors import HostKeyMismatch, LoginRefused, ShellLost
@@ -53,8 +53,11 @@ def connect(address: tuple[str, int], login: Login, data: SshData, deadline: Dea
                 raise ShellLost(
                     f"no common SSH algorithms: {error}", hint="see [shell.ssh] of the release"
                 ) from error
-            except (paramiko.SSHException, EOFError, OSError) as error:
-                # A server that is just starting, or ending, breaks off in the middle.
+            except DfbuildError:
+                raise
+            except Exception as error:  # noqa: BLE001 - see below
+                # A server that is just starting, or ending, breaks off in the middle; and a broken one makes the
+                # library fail in ways of which it has no errors.
                 deadline.check("an SSH login")
                 last = error
         pause(deadline, delay, f"an SSH login (the last one ended with {last!r})")

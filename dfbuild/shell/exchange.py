@@ -17,7 +17,8 @@ from dfbuild.shell.errors import ShellLost
 LONGEST = 64 << 10
 """Bytes of an escaped command: the kernel ends one argument at 128 KiB (Linux) or all of them at 256 KiB (BSD)."""
 
-_NUMBER = re.compile(rb"\d{1,9}")
+_DIGITS = 9
+_NUMBER = re.compile(rb"(\d{1,%d})\n" % _DIGITS)
 
 
 def channel_command(path: str) -> str:
@@ -74,12 +75,12 @@ class Marks:
         # The mark is the last thing of the stream, so its first byte is sought near the end only.
         at = self._held.find(self._mark)
         while at >= 0:
-            number, newline, _ = self._held[at + len(self._mark) :].partition(b"\n")
-            if newline and _NUMBER.fullmatch(number):
-                self.status = int(number)
+            number = self._number(at)
+            if number is not None:
+                self.status = number
                 out, self._held = self._held[:at], b""
                 return out
-            if not newline:
+            if self._may_go_on(at):
                 out, self._held = self._held[:at], self._held[at:]
                 return out
             at = self._held.find(self._mark, at + 1)
@@ -95,11 +96,21 @@ class Marks:
         if at < 0:
             self._held = self._held[-len(self._mark) :]
             return False
-        number, newline, rest = self._held[at + len(self._mark) :].partition(b"\n")
-        if not newline:
-            self._held = self._held[at:]
-            return False
-        if not _NUMBER.fullmatch(number):
+        self.pid = self._number(at)
+        if self.pid is not None:
+            self._held = self._held[at:].partition(b"\n")[2]
+            return True
+        if not self._may_go_on(at):
             raise ShellLost("the guest's shell does not say which process it is")
-        self.pid, self._held = int(number), rest
-        return True
+        self._held = self._held[at:]
+        return False
+
+    def _number(self, at: int) -> int | None:
+        """The number of the mark at `at`, if that is one, and whole."""
+        found = _NUMBER.match(self._held, at + len(self._mark))
+        return int(found[1]) if found else None
+
+    def _may_go_on(self, at: int) -> bool:
+        """Whether what is behind `at` may be the beginning of a mark."""
+        rest = self._held[at + len(self._mark) : at + len(self._mark) + _DIGITS + 1]
+        return len(rest) <= _DIGITS and (not rest or rest.isdigit())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dfbuild.console.protocol import Console
 from dfbuild.deadline import Deadline
-from dfbuild.errors import Cancelled, DeadlineExceeded, InfraError
+from dfbuild.errors import Cancelled, DeadlineExceeded, DfbuildError, InfraError
 from dfbuild.model import Login
 from dfbuild.releases.schema import Shell as ShellData
 from dfbuild.releases.schema import SshShell as SshData
@@ -93,15 +93,7 @@ class SshShell:
     # ── Shell ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def run(self, command: str, deadline: Deadline, *, stdin: bytes = b"") -> Answer:
-        output = bytearray()
-
-        def keep(data: bytes) -> None:
-            if len(output) > LARGEST_OUTPUT:
-                raise ShellLost(f"a command printed more than {LARGEST_OUTPUT >> 20} MiB: {command[:80]!r}")
-            output.extend(data)
-
-        status = self._execute(command, deadline, [stdin] if stdin else [], keep)
-        return Answer(command, status, bytes(output))
+        return Answer(command, *self._answer(command, deadline, [stdin] if stdin else []))
 
     def stream(self, command: str, deadline: Deadline, sink: Callable[[bytes], object]) -> int:
         def guarded(data: bytes) -> None:
@@ -127,8 +119,7 @@ class SshShell:
         with on_host(source):
             mode = source.stat().st_mode
         script = put_script("cat", target, mode, self._shell.checksum_command, secrets.token_hex(4))
-        said = bytearray()
-        status = self._execute(script, deadline, content(), said.extend)
+        status, said = self._answer(script, deadline, content())
         text = said.decode(errors="replace").strip()
         if status != 0:
             raise CopyFailed(f"cannot copy {source} to {target}: {text}")
@@ -162,6 +153,18 @@ class SshShell:
         self._transport.close()
 
     # ── one command ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _answer(self, command: str, deadline: Deadline, stdin: Iterable[bytes]) -> tuple[int, bytes]:
+        """Run `command`; its status and its output, which may be only so large."""
+        output = bytearray()
+
+        def keep(data: bytes) -> None:
+            if len(output) > LARGEST_OUTPUT:
+                raise ShellLost(f"a command printed more than {LARGEST_OUTPUT >> 20} MiB: {command[:80]!r}")
+            output.extend(data)
+
+        status = self._execute(command, deadline, stdin, keep)
+        return status, bytes(output)
 
     def _execute(
         self, command: str, deadline: Deadline, stdin: Iterable[bytes], sink: Callable[[bytes], object]
@@ -288,8 +291,6 @@ class SshShell:
     @contextlib.contextmanager
     def _losing(self, deadline: Deadline) -> Iterator[None]:
         """Errors of the library to ours. What is lost stays lost, and says so."""
-        import paramiko
-
         if self._lost is not None:
             self._watch.explain()
             raise ShellLost(self._lost.message)
@@ -298,7 +299,10 @@ class SshShell:
         except (DeadlineExceeded, Cancelled):
             self._torn = True
             raise
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except (DfbuildError, _SinkError):
+            raise
+        except Exception as error:
+            # A broken server makes the library fail in ways of which it has no errors, here and in its thread.
             if deadline.expired:  # We broke it off, then, or are about to, and may connect again.
                 self._torn = True
                 deadline.check("the guest's SSH server")

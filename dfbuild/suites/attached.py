@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dfbuild.console.protocol import Console, ConsoleClosed
+from dfbuild.console.text import printable
 from dfbuild.deadline import Deadline
 from dfbuild.errors import DeadlineExceeded, DfbuildError, GuestCrashed, GuestError
 from dfbuild.model import CheckResult, Expectation, Outcome, Sample
@@ -191,6 +192,9 @@ class Attached:
                 record.phases.append(Phase(call.when, Ending.ERROR, self.gone))
                 report.outcome, report.longrepr = "failed", self.gone
                 return report
+        told = str(report.longrepr)
+        if report.failed and (clean := printable(told.encode("utf-8", "backslashreplace"))) != told:
+            report.longrepr = clean  # what the guest printed, for a person's terminal
         if call.when == "call" and record.expected is Expectation.KNOWN:
             # Told to pytest as it tells expected failures, so that its summary and its status say the same.
             if phase.ending is Ending.ASSERTION:

@@ -16,13 +16,15 @@ from types import TracebackType
 from typing import Self
 
 from dfbuild.deadline import Cancel, Deadline
-from dfbuild.errors import Cancelled, DeadlineExceeded
+from dfbuild.errors import Cancelled, DeadlineExceeded, InfraError
 from dfbuild.wire.conversation import Conversation
 from dfbuild.wire.frames import Arp, Flag, Flow, Segment, decode, encode_arp, encode_segment, fragments
 from dfbuild.wire.link import Link
 from dfbuild.wire.tcp import Connection, refusal
 
 _TICK = 0.25
+_MOST = 16384
+"""Neighbours, conversations, and flows with resets that are kept: the guest says how many come."""
 """Seconds: how finely retransmission is timed."""
 MAC = "52:54:00:0a:09:02"
 
@@ -64,6 +66,7 @@ class Peer:
         self.unclaimed: collections.Counter[Flow] = collections.Counter()
         """Resets that came for no connection of the peer's, by their flows as it sees them."""
         self._port = self._random.randrange(20000, 60000)
+        self._broken: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="wire-peer", daemon=True)
 
     def __enter__(self) -> Self:
@@ -85,7 +88,7 @@ class Peer:
             deadline.check(f"an ARP answer from {address}")
             self._link.send(encode_arp(Arp(False, self.address, self.mac, address)))
             with contextlib.suppress(DeadlineExceeded), self._ready:
-                deadline.sooner(self.rto).wait(self._ready, lambda: self._answers[address] > before)
+                self._await(lambda: self._answers[address] > before, deadline.sooner(self.rto), "an ARP answer")
                 return self.neighbours[address]
 
     def start(
@@ -149,7 +152,13 @@ class Peer:
     def wait(self, predicate: Callable[[], bool], deadline: Deadline, what: str) -> None:
         """Wait until `predicate()`, which is asked after every frame."""
         with self._ready:
-            deadline.wait(self._ready, predicate, what)
+            self._await(predicate, deadline, what)
+
+    def _await(self, predicate: Callable[[], bool], deadline: Deadline, what: str) -> None:
+        """The same for who has the lock. Raises `InfraError` if nothing is received any more."""
+        deadline.wait(self._ready, lambda: self._broken is not None or predicate(), what)
+        if self._broken is not None:
+            raise InfraError(f"the wire's peer broke: {self._broken}") from self._broken
 
     def act(self, conversation: Conversation, action: Callable[[Connection], list[Segment]]) -> None:
         """Do something with a connection, and send what comes of it."""
@@ -164,28 +173,38 @@ class Peer:
     # ── the thread ──
 
     def _run(self) -> None:
+        try:
+            self._receive_all()
+        except Cancelled:
+            pass
+        except Exception as error:  # noqa: BLE001 - who waits for a frame is to know that none comes
+            with self._ready:
+                self._broken = error
+                self._ready.notify_all()
+
+    def _receive_all(self) -> None:
         tick = min(_TICK, self.rto / 2)
         next_tick = time.monotonic() + tick
-        with contextlib.suppress(Cancelled):
-            while True:
-                frame = None
-                with contextlib.suppress(DeadlineExceeded):
-                    frame = self._link.receive(Deadline(next_tick, cancel=self._cancel))
-                now = time.monotonic()
-                with self._ready:
-                    if frame is not None:
-                        self._receive(frame, now)
-                        self._ready.notify_all()
-                    if now >= next_tick:
-                        for conversation in list(self._conversations.values()):
-                            self._send(conversation.overdue(now))
-                        next_tick = now + tick
+        while True:
+            frame = None
+            with contextlib.suppress(DeadlineExceeded):
+                frame = self._link.receive(Deadline(next_tick, cancel=self._cancel))
+            now = time.monotonic()
+            with self._ready:
+                if frame is not None:
+                    self._receive(frame, now)
+                    self._ready.notify_all()
+                if now >= next_tick:
+                    for conversation in list(self._conversations.values()):
+                        self._send(conversation.overdue(now))
+                    next_tick = now + tick
 
     def _receive(self, frame: bytes, now: float) -> None:
         match decode(frame):
             case Arp() as arp:
-                self.neighbours[arp.source] = arp.source_mac
-                self._answers[arp.source] += arp.answer
+                if arp.source in self.neighbours or len(self.neighbours) < _MOST:  # Guests choose who they are.
+                    self.neighbours[arp.source] = arp.source_mac
+                    self._answers[arp.source] += arp.answer
                 if not arp.answer and arp.target == self.address:
                     answer = Arp(True, self.address, self.mac, arp.source, arp.source_mac)
                     self._link.send(encode_arp(answer))
@@ -198,6 +217,8 @@ class Peer:
         conversation = self._conversations.get(segment.flow.reverse)
         opens = segment.flags & (Flag.SYN | Flag.ACK | Flag.RST) == Flag.SYN
         listener = self._listeners.get(segment.flow.target_port)
+        if opens and listener is not None and conversation is None and len(self._conversations) >= _MOST:
+            return  # As any server with a full queue.
         if opens and listener is not None and (conversation is None or conversation.connection.ended):
             connection, answers = Connection.accept(segment, self._random.getrandbits(32))
             self._conversations[connection.flow] = conversation = Conversation(self, connection)
@@ -208,7 +229,8 @@ class Peer:
             self._send(conversation.connection.receive(segment))
             conversation.progressed(now)
         elif segment.flags & Flag.RST:
-            self.unclaimed[segment.flow.reverse] += 1
+            if segment.flow.reverse in self.unclaimed or len(self.unclaimed) < _MOST:
+                self.unclaimed[segment.flow.reverse] += 1
         else:
             self._send([refusal(segment)])
 

@@ -15,6 +15,8 @@ from dfbuild.wire.frames import STAMPS_SIZE, Flag, Flow, Segment
 from dfbuild.wire.sequence import advance, distance, within
 
 MSS = 1460
+LEAST_MSS = 48
+"""Sent at a time however little the other side takes, as Linux does (`net.ipv4.tcp_min_snd_mss`)."""
 BUFFER = 65535
 DEFAULT_MSS = 536
 """What counts when the other end names none (RFC 9293, 3.7.1)."""
@@ -180,6 +182,7 @@ class Connection:
         if self.stamp is not None and syn.stamps is not None:
             self.remote_stamp = syn.stamps[0]
             self.mss -= STAMPS_SIZE
+        self.mss = max(self.mss, LEAST_MSS)
 
     def _receive_connecting(self, segment: Segment) -> list[Segment]:
         right = bool(segment.flags & Flag.ACK) and segment.ack == advance(self.iss, 1)

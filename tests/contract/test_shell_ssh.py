@@ -167,6 +167,34 @@ def test_a_server_that_never_says_its_name(opening: Opening) -> None:
         assert time.monotonic() - before < 2
 
 
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"\x14" + bytes(16) + b"\0\0\0\2\xff\xfe" + bytes(40),  # a name list that is no text
+        b"\x14" + bytes(16) + b"\x7f\xff\xff\xff",
+        b"",
+        b"\x01\0\0\0\2\0\0\0\2\xff\xfe\0\0\0\0",  # a farewell that is none
+    ],
+    ids=["name list", "length", "nothing", "farewell"],
+)
+def test_a_server_that_speaks_nonsense(opening: Opening, packet: bytes) -> None:
+    padding = 12 - (5 + len(packet)) % 8
+    with socket.create_server(("127.0.0.1", 0)) as broken:
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = broken.accept()
+                    with connection:
+                        whole = bytes([padding]) + packet + bytes(padding)
+                        connection.sendall(b"SSH-2.0-broken\r\n" + len(whole).to_bytes(4, "big") + whole)
+                        connection.recv(1 << 16)
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(DeadlineExceeded, match="SSH login"):
+            opening(address=broken.getsockname(), deadline=Deadline.after(2))
+
+
 def test_a_server_that_falls_silent_behind_its_name(opening: Opening) -> None:
     with socket.create_server(("127.0.0.1", 0)) as half:
 

@@ -43,6 +43,7 @@ def test_select_returns_what_is_readable_and_wakes_on_cancellation() -> None:
     deadline = Deadline.after(LONG, cancel=cancel)
     os.write(write, b"x")
     assert deadline.select(read) == [read]
+    assert Deadline.after(1e9).select(read) == [read], "poll(2) waits for 24 days at most"
     os.read(read, 1)
     threading.Timer(0.05, cancel.set).start()
     with pytest.raises(Cancelled):

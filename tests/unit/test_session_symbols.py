@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfbuild.errors import InfraError
@@ -90,6 +92,27 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
     for file in (tmp_path / "kernel", tmp_path / "gone"):
         with pytest.raises(InfraError, match="cannot read the symbols"):
             annotate("at ffffffff80000000", Symbols(file, "/usr/src"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
+def test_any_byte_of_it_may_be_wrong(damaged: bytes, place: float, byte: int) -> None:
+    wrong = bytearray(damaged)
+    wrong[int(place * len(wrong))] = byte
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(wrong)
+        file.flush()
+        text = "at " + " ".join(f"{address:016x}" for address in range(0x401000, 0x401200, 16))
+        with contextlib.suppress(InfraError):
+            assert annotate(text, Symbols(Path(file.name), "/usr/src")).startswith("at 0000000000401000")
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    place = tmp_path_factory.mktemp("damaged")
+    (place / "spin.c").write_text(SOURCE)
+    subprocess.run(["gcc", "-g", "-no-pie", "-o", place / "kernel", place / "spin.c"], check=True)
+    return (place / "kernel").read_bytes()
 
 
 def stabs(*entries: tuple[int, bytes, int, int]) -> Stabs:

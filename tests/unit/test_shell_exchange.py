@@ -46,6 +46,17 @@ def test_a_shell_that_does_not_say_its_number_is_lost(said: bytes) -> None:
         Marks(NONCE).feed(NONCE.encode() + said)
 
 
+def test_digits_without_end_are_not_kept() -> None:
+    marks = Marks(NONCE)
+    marks.feed(f"{NONCE} 1\n{NONCE} ".encode())
+    for _ in range(3):
+        assert len(marks.feed(b"9" * 5000)) >= 5000
+    assert marks.feed(f"{NONCE} 4".encode()) == b""
+    assert (marks.feed(b"2\n"), marks.status) == (b"", 42)
+    with pytest.raises(ShellLost):
+        Marks(NONCE).feed(f"{NONCE} {'9' * 5000}".encode())
+
+
 def test_a_status_that_is_none_is_output() -> None:
     marks = Marks(NONCE)
     stream = f"{NONCE} 1\n{NONCE} {'9' * 5000}\n{NONCE} 0\n".encode()

@@ -190,6 +190,13 @@ def test_known_setup(broken): pass
     assert played.shell.commands == []
 
 
+def test_no_guest_controls_the_terminal(play: Play, capsys: pytest.CaptureFixture[str]) -> None:
+    played = play(test_toy="def test_it(): assert False, chr(27) + ']0;owned' + chr(7) + chr(0x202e)\n")
+    assert played.status == 1
+    assert "\\x1b]0;owned\\x07\\u202e" in (said := capsys.readouterr().out)
+    assert "\x1b]0;owned" not in said
+
+
 def test_expected_failures_are_no_failures_to_pytest(play: Play) -> None:
     play.expect = [Expect(check="toy/*", outcome=Expectation.KNOWN)]
     played = play(test_toy="def test_bad(): assert False\ndef test_good(): pass\n")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dfbuild.wire.frames import Flag, Flow, Segment
 from dfbuild.wire.sequence import MODULUS, advance, within
-from dfbuild.wire.tcp import BUFFER, MSS, Connection, State
+from dfbuild.wire.tcp import BUFFER, LEAST_MSS, MSS, Connection, State
 
 FLOW = Flow("10.9.0.2", 40000, "10.9.0.1", 7)
 
@@ -50,6 +50,15 @@ def test_sequence_numbers_may_wrap_anywhere(iss: int, other: int) -> None:
     exchange(client, server, client.close())
     exchange(client, server, server.close())
     assert (client.state, server.state) == (State.CLOSED, State.CLOSED)
+
+
+@pytest.mark.parametrize("mss", [1, 12, 13, 47])
+def test_who_takes_next_to_nothing_at_a_time_gets_a_little_more(mss: int) -> None:
+    client = Connection(FLOW, 1000, 7)
+    client.open()
+    answer = Segment(FLOW.reverse, Flag.SYN | Flag.ACK, 77000, 1001, window=1000, mss=mss, stamps=(1, 7))
+    client.receive(answer)
+    assert len(client.send(bytes(1000))) == -(-1000 // LEAST_MSS)
 
 
 def test_data_is_cut_to_segments_and_stops_at_the_window() -> None:

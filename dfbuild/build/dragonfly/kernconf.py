@@ -9,6 +9,7 @@ from pathlib import Path
 from dfbuild.errors import UsageError
 from dfbuild.image.templates import images, render
 from dfbuild.releases.schema import Kernel
+from dfbuild.workspace import expanded
 
 _TEMPLATE = "kernconf.j2"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -26,7 +27,7 @@ def name(kernel: str, toolchain: str, *, protected: bool) -> str:
 
 def read(kernel: Kernel, tree: Path, default: str) -> str:
     """The text that `kernel` is derived from: its `config`, a file of the tree or of this host, or `default`."""
-    chosen = Path(kernel.config or default).expanduser()
+    chosen = expanded(kernel.config or default)
     path = chosen if chosen.is_absolute() else tree / chosen
     try:
         return path.read_text(encoding="latin-1")

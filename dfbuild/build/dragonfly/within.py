@@ -19,7 +19,7 @@ from dfbuild.errors import BuildFailed
 from dfbuild.sandbox import Mount, Sandbox
 from dfbuild.source import Tree
 
-_BANNER = re.compile(rb"(?:===>|>>>) *(.*\S)")
+_BANNER = re.compile(rb"(?:===>|>>>) *(\S.*)")
 _QUIET = frozenset({"obj", "depend", "install"})
 """Targets that go through the same directories as `all`, only faster."""
 

@@ -84,10 +84,10 @@ def names(entries: Sequence[Entry]) -> Mapping[str, Entry]:
     found: dict[str, Entry] = {}
     for entry in entries:
         directory = PurePosixPath(entry.program).parent
-        words = [*directory.parts]
+        words = [*directory.parts, *([PurePosixPath(entry.program).stem] if len(directory.parts) < 2 else [])]
         if shared[directory] > 1:
             words += [PurePosixPath(argument).stem for argument in entry.arguments[-1:]]
-        name = "-".join(words)
+        name = "-".join(words).replace("_", "-")  # as checks are called
         while name in found:
             name += "-again"
         found[name] = entry
