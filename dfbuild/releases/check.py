@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from dfbuild import filter
 from dfbuild.errors import UsageError
+from dfbuild.model import Verdict
 from dfbuild.releases.schema import Crash, Release
 from dfbuild.toml import Document, Place, nearest
 
@@ -103,7 +104,7 @@ def _patterns(release: Release, document: Document) -> Iterator[UsageError]:
     for place, pattern in patterns:
         try:
             compiled = re.compile(pattern.encode())
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             yield document.problem(
                 place, f"not a regular expression: {error}", hint="[ ] ( ) { } . * + ? need a \\"
             )
@@ -123,9 +124,11 @@ def _crash(crash: Crash, document: Document, place: Place) -> Iterator[UsageErro
             f"{crash.literal!r} does not occur in the pattern, so that lines which match may never be looked at",
             hint="take the longest plain text out of the pattern",
         )
+    if crash.verdict in (Verdict.PASS, Verdict.SKIP):
+        yield document.problem((*place, "verdict"), f"a crash is no {crash.verdict}", hint='verdict = "PANIC"')
     try:
         groups = re.compile(crash.pattern).groups
-    except re.error:
+    except (re.error, OverflowError, RecursionError):
         return
     yield from _fields(document, (*place, "title"), crash.title, tuple(str(n) for n in range(groups + 1)))
 
@@ -133,14 +136,16 @@ def _crash(crash: Crash, document: Document, place: Place) -> Iterator[UsageErro
 def _fields(document: Document, place: Place, text: str, allowed: Sequence[str]) -> Iterator[UsageError]:
     """A format string that uses nothing but the fields `allowed`."""
     try:
-        used = [field for _, field, _, _ in string.Formatter().parse(text) if field is not None]
+        parsed = [part for part in string.Formatter().parse(text) if part[1] is not None]
     except ValueError as error:
         yield document.problem(place, f"not a format string: {error}", hint="a brace itself is written twice")
         return
     known = ", ".join(f"{{{name}}}" for name in allowed)
-    for field in used:
+    for _, field, format, conversion in parsed:
         if field not in allowed:
             yield document.problem(place, f"{{{field}}} stands for nothing", hint=f"known: {known}")
+        elif format or conversion:
+            yield document.problem(place, f"{{{field}}} is put in as it is", hint=f"nothing else but {{{field}}}")
 
 
 def _unique(document: Document, place: Place, names: Iterable[str]) -> Iterator[UsageError]:

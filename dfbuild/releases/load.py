@@ -12,6 +12,7 @@ from dfbuild import toml
 from dfbuild.errors import UsageError
 from dfbuild.releases.check import problems
 from dfbuild.releases.schema import Model, Release
+from dfbuild.workspace import expanded
 
 _SHIPPED = Path(__file__).parent
 _SUFFIX = ".toml"
@@ -55,7 +56,7 @@ def json_schema() -> dict[str, Any]:
 
 def _find(name: str, directory: Path) -> Path:
     if "/" in name or name.endswith(_SUFFIX):
-        return directory / Path(name).expanduser()
+        return directory / expanded(name)
     if name not in available():
         hint = f"{toml.nearest(name, available())} (a file of your own is named by a path: ./{name}.toml)"
         raise UsageError(f"unknown release {name!r}", hint=hint)

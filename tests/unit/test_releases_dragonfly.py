@@ -87,6 +87,10 @@ CRASHED = {
     b"|\x08/\x08-\x08\\\x08|\x08panic: before the console has a line of its own\r\n": (
         "panic: before the console has a line of its own"
     ),
+    b"FreeBSD/DragonFly (dfly) (ttyd0)\r\n\r\nlogin: panic: behind the prompt\r\n": "panic: behind the prompt",
+    b"dfly# panic: in a shell\r\n": "panic: in a shell",
+    b"\xe4\xe2\x8apanic: behind an answer's words\r\n": "panic: behind an answer's words",
+    b"savecore: reboot after panic: an older one\r\n": None,
     b"Fatal double fault:\r\neip = 0xc0312345": "double fault",
     b"Stopped at      Debugger+0x44:  movb    $0": "stopped at Debugger+0x44:  movb    $0",
     b"kernel type\r\ndb> ": "in the kernel debugger",
@@ -99,7 +103,7 @@ CRASHED = {
 }
 
 
-@pytest.mark.parametrize("text", CRASHED, ids=lambda text: text[:20].decode().strip())
+@pytest.mark.parametrize("text", CRASHED, ids=lambda text: text[:20].decode(errors="replace").strip())
 def test_crashes(release: Release, text: bytes) -> None:
     monitor = Monitor(release.console.crashes)
     crash = monitor.feed(text, 0) or monitor.settle()

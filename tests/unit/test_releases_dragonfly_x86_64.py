@@ -34,11 +34,13 @@ def test_recorded_consoles(log: str) -> None:
     assert (crash and crash.title) == LOGS[log]
 
 
-def test_a_panic_on_the_line_on_which_the_loaders_wheel_turns() -> None:
-    wheel = b"|\x08/\x08-\x08\\\x08" * 2000
+@pytest.mark.parametrize(
+    "before", [b"|\x08/\x08-\x08\\\x08" * 2000, b"\r\ndfly login: ", b"# ", b"\xe4\xe2\x8a", b"x\r"], ids=repr
+)
+def test_a_panic_begins_no_line_of_its_own(before: bytes) -> None:
     monitor = Monitor(MASTER.console.crashes)
     crash = monitor.feed(
-        wheel + b"panic: stack smashed in the function around 0xffffffff80b6ab56\r\ncpuid = 0\r\n", 0
+        before + b"panic: stack smashed in the function around 0xffffffff80b6ab56\r\ncpuid = 0\r\n", 0
     )
     assert crash and crash.title == "panic: stack smashed in the function around 0xffffffff80b6ab56"
 
