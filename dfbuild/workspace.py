@@ -24,6 +24,18 @@ _held: dict[Path, int] = {}
 _holding = threading.Lock()
 
 
+def expanded(name: str) -> Path:
+    """The path `name`, its `~` as a shell has it. Raises `UsageError` for what is none, and the home of nobody."""
+    try:
+        path = Path(name).expanduser()
+        os.fsencode(path)
+    except (RuntimeError, UnicodeError):
+        path = None
+    if path is None or "\0" in name:
+        raise UsageError(f"{name!r} is no path", hint="its first part may be ~ or ~USER of a user of this host")
+    return path
+
+
 def atomic_write(path: Path, data: bytes | str) -> None:
     """Write `data` to `path` so that a reader sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +96,7 @@ class Workspace:
             import platformdirs
 
             return cls(platformdirs.user_data_path("dfbuild"))
-        root = Path(chosen).expanduser().absolute()
+        root = expanded(chosen).absolute()
         if root == Path("/"):
             raise UsageError("the work directory cannot be /", hint="name an empty directory with --work")
         if root.exists() and not root.is_dir():
@@ -92,6 +104,16 @@ class Workspace:
                 f"{root} cannot be the work directory: it is a file", hint="name another one with --work"
             )
         return cls(root)
+
+    @classmethod
+    def existing(cls, option: str | None = None) -> Workspace:
+        """As `locate`, for what only looks. Raises `UsageError` if one that was named is not there."""
+        workspace = cls.locate(option)
+        if (option or os.environ.get("DFBUILD_WORK")) and not workspace.root.is_dir():
+            raise UsageError(
+                f"there is no work directory {workspace.root}", hint="name one that a run made, with --work"
+            )
+        return workspace
 
     @contextlib.contextmanager
     def in_use(self, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:

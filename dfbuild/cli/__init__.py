@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -28,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # not every terminal has every character
     module, function = arguments.run.split(":")
     try:
         with _held(arguments):
@@ -48,10 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader went away (`| head`): nothing more to say, and nothing to complain of at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        told = _told(error)
+    except Exception as error:  # noqa: BLE001 - Python's own status for it is that of regressions
+        told = _told(error) if isinstance(error, OSError) else None
         if told is None:
-            raise
+            traceback.print_exc()
+            told = InfraError("a defect of dfbuild: see above")
         print(f"dfbuild: {told}", file=sys.stderr)
         return told.exit_status
 
@@ -80,4 +86,5 @@ def _held(arguments: argparse.Namespace) -> AbstractContextManager[None]:
     from dfbuild.cli.progress import say
     from dfbuild.workspace import Workspace
 
-    return Workspace.locate(arguments.work).in_use(say)
+    place = Workspace.locate if getattr(arguments, "resume", None) is None else Workspace.existing
+    return place(arguments.work).in_use(say)

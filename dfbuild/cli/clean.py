@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
         if value is not None and not 0 <= value < math.inf:
             raise UsageError(f"{option} {value:g} is no amount", hint=f"{option} 0 is for all of it")
     below = None if arguments.below is None else int(arguments.below * _GIB)
-    done = clean(Workspace.locate(arguments.work), unused, below, really=not arguments.dry_run)
+    done = clean(Workspace.existing(arguments.work), unused, below, really=not arguments.dry_run)
     if arguments.json:
         json.dump(_report(done), sys.stdout, indent=2)
         print()

@@ -20,9 +20,11 @@ from dfbuild.guest.protocol import GuestSpec
 from dfbuild.matrix import xen
 from dfbuild.matrix.run import label
 from dfbuild.model import Cell, Refusal
-from dfbuild.report.text import plural
+from dfbuild.report.text import plural, safe_line
 
 _PROBE_SECONDS = 60.0
+_REASON = 2000
+"""Characters of a reason that are shown."""
 
 
 def dry_run(chosen: Chosen, *, as_json: bool) -> int:
@@ -51,17 +53,17 @@ def dry_run(chosen: Chosen, *, as_json: bool) -> int:
         print(f"  {'cached' if step['cached'] else 'make  '}  {step['step']}  {step['key']}")
     print(f"\n{plural(len(cells), 'cell')}:")
     for described in cells:
-        print(f"  {described['id']}  ({', '.join(described['suites'])})")
+        print(f"  {safe_line(str(described['id']))}  ({', '.join(described['suites'])})")
         print(f"    {shlex.join(described['command'])}")
     if refusals:
         print(f"\n{len(refusals)} refused:")
         for refusal in refusals:
-            print(f"  {refusal['id']}: {refusal['reason']}")
+            print(f"  {safe_line(refusal['id'])}: {safe_line(refusal['reason'], _REASON)}")
     if excluded:
         # They may be most of the product: what tells is why.
         print(f"\n{len(excluded)} left out by {chosen.matrix.file} (--json lists them):")
         for reason, count in Counter(refusal["reason"] for refusal in excluded).items():
-            print(f"  {count}: {reason}")
+            print(f"  {count}: {safe_line(reason, _REASON)}")
     return 0
 
 

@@ -82,7 +82,7 @@ def _require_drive(cell: Cell) -> None:
 
 def listing(arguments: argparse.Namespace) -> int:
     """The guests that are up."""
-    workspace = Workspace.locate(arguments.work)
+    workspace = Workspace.existing(arguments.work)
     manifests = [keep.find(workspace, name) for name in keep.names(workspace)]
     if arguments.json:
         json.dump(

@@ -36,6 +36,9 @@ _HEADER, _INSTALLED = "sys/sys/param.h", "usr/include/sys/param.h"
 def iso(arguments: argparse.Namespace) -> int:
     """Build what the one chosen cell needs and make the CD; its place goes to standard output."""
     workspace = Workspace.locate(arguments.work)
+    output = Path(arguments.output) if arguments.output else None
+    if output is not None:
+        _require_directory(output)
     chosen = choose(arguments, workspace)
     cell = one(chosen)
     release = chosen.matrix.release
@@ -44,8 +47,8 @@ def iso(arguments: argparse.Namespace) -> int:
     recipe = target.live(release, cell.variant)
     made = build_all(recipe, ArtefactStore(workspace), Deadline.after(BUILD_SECONDS, what=recipe.id), say)
     path = made.path / LIVE
-    if arguments.output:
-        path = _copy(path, Path(arguments.output))
+    if output is not None:
+        path = _copy(path, output)
     if arguments.json:
         seconds = round(time.monotonic() - started, 3)
         json.dump({"cell": cell.id, "path": str(path), "seconds": seconds, **made.facts}, sys.stdout, indent=2)
@@ -84,13 +87,16 @@ def take(arguments: argparse.Namespace) -> int:
 
 def listing(arguments: argparse.Namespace) -> int:
     """The base images."""
-    found = bases.known(Workspace.locate(arguments.work))
+    found = bases.known(Workspace.existing(arguments.work))
     if arguments.json:
         json.dump([asdict(base) for base in found], sys.stdout, indent=2)
         print()
         return 0
+    width = max((len(base.name) for base in found), default=0)
     for base in found:
-        print(f"{base.name}  {base.release}  {base.medium}")
+        print(f"{base.name:<{width}}  {base.release:<6}  {base.medium}")
+    if not found:
+        print("no base image", file=sys.stderr)
     return 0
 
 
@@ -121,10 +127,16 @@ def _release(medium: Path, workspace: Workspace, deadline: Deadline) -> str:
     raise UsageError(f"{medium.name} does not say which release it is of", hint="say it with --release")
 
 
+def _require_directory(output: Path) -> None:
+    """Raise `UsageError` unless a file can be made at `output`."""
+    if not output.parent.is_dir():
+        raise UsageError(f"there is no directory {output.parent}", hint="make it, or name another file with -o")
+    if output.is_dir():
+        raise UsageError(f"{output} is a directory", hint="name a file in it with -o")
+
+
 def _copy(source: Path, target: Path) -> Path:
-    """A copy of one's own at `target`, there whole or not at all. Raises `UsageError`, `InfraError`."""
-    if not target.parent.is_dir():
-        raise UsageError(f"there is no directory {target.parent}", hint="make it, or name another file with -o")
+    """A copy of one's own at `target`, there whole or not at all. Raises `InfraError`."""
     fd, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     os.close(fd)
     try:

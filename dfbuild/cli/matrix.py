@@ -39,10 +39,10 @@ _ADDED = ("guests", "boots", "memory", "against", "json")
 
 def run(arguments: argparse.Namespace) -> int:
     """Run a matrix, go on with an interrupted run, or say what would be done."""
-    workspace = Workspace.locate(arguments.work)
     if arguments.resume is not None:
         _require_limits(arguments)
-        return _resume(arguments, workspace)
+        return _resume(arguments, Workspace.existing(arguments.work))
+    workspace = Workspace.locate(arguments.work)
     if arguments.config is None:
         raise UsageError("no matrix file", hint="dfbuild matrix FILE, or --resume")
     chosen = choose(arguments, workspace)

@@ -9,7 +9,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-from dfbuild.cli.parser import build as build_parser
 from dfbuild.errors import UsageError
 from dfbuild.report import html, junit, terminal, write_all
 from dfbuild.report import json as report_json
@@ -22,7 +21,7 @@ from dfbuild.workspace import Workspace, atomic_write
 
 def run(arguments: argparse.Namespace) -> int:
     """Show a stored run; the exit status is that of the run."""
-    workspace = Workspace.locate(arguments.work)
+    workspace = Workspace.existing(arguments.work)
     with Store.open(workspace.database) as store:
         run_id = store.resolve(arguments.run_id or "latest")
         record = store.run(run_id)
@@ -65,7 +64,9 @@ def present(workspace: Workspace, store: Store, run_id: str, against: str | None
 
 def _asked(record: RunRecord) -> str | None:
     """What the run itself was to be compared with, by its command line or its file."""
-    asked: str | None = build_parser().parse_args(record.command[1:]).against
+    words = argparse.ArgumentParser(add_help=False)  # of another version's options nothing needs to be known
+    words.add_argument("--against")
+    asked: str | None = words.parse_known_args([word for word in record.command if word != "--"])[0].against
     return asked or tomllib.loads(record.config_text).get("baseline")
 
 
@@ -89,7 +90,7 @@ def _compare(store: Store, record: RunRecord, against: str | None) -> Comparison
 
 def runs(arguments: argparse.Namespace) -> int:
     """List the runs, the newest first."""
-    workspace = Workspace.locate(arguments.work)
+    workspace = Workspace.existing(arguments.work)
     with Store.open(workspace.database) as store:
         summaries = [_as_it_is(summary, workspace) for summary in store.runs()]
     if arguments.json:

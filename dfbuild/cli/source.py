@@ -12,7 +12,7 @@ from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
 from dfbuild.releases import Release
 from dfbuild.source import Tree, open_tree, patched
-from dfbuild.workspace import Workspace
+from dfbuild.workspace import Workspace, expanded
 
 
 def tree(arguments: argparse.Namespace, workspace: Workspace, deadline: Deadline) -> Tree:
@@ -46,7 +46,7 @@ def options(arguments: argparse.Namespace) -> Iterator[str]:
     """The words that name the same tree again, wherever they are typed."""
     source = arguments.src or os.environ.get("DFBUILD_SRC", "")
     if source:
-        yield from ("--src", str(Path(source).expanduser().absolute()))
+        yield from ("--src", str(expanded(source).absolute()))
     if arguments.rev:
         yield from ("--rev", arguments.rev)
     if arguments.release:

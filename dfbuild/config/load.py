@@ -13,9 +13,10 @@ from dfbuild.errors import UsageError
 from dfbuild.model import Shape
 from dfbuild.releases import Release
 from dfbuild.toml import Document, InvalidFile, Place, nearest
+from dfbuild.workspace import expanded
 
 _Names = tuple[str, ...]
-_KIND = toml.Kind("matrix", lambda name, directory: directory / Path(name).expanduser())
+_KIND = toml.Kind("matrix", lambda name, directory: directory / expanded(name))
 _AXES = ("toolchain", "stack_protector", "kernel", "shape", "suites")
 
 

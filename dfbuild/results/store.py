@@ -331,6 +331,11 @@ class Store:
                 db.execute("PRAGMA query_only = ON")
                 db.execute("BEGIN")
                 yield db
+            except (ValueError, TypeError, KeyError) as error:
+                raise StoreError(
+                    f"results database {self._path} holds what this dfbuild does not know: {error}",
+                    hint="use the dfbuild that wrote it, or another --work directory",
+                ) from error
             finally:
                 db.close()
 

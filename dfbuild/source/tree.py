@@ -17,7 +17,7 @@ from dfbuild.errors import InfraError, UsageError
 from dfbuild.releases import Release, available, load
 from dfbuild.sandbox import Mount, Sandbox
 from dfbuild.source.hashes import Hashes
-from dfbuild.workspace import Workspace, mark_used
+from dfbuild.workspace import Workspace, expanded, mark_used
 
 _HINT = "name a checkout with --src, or a repository with --src and a revision in it with --rev"
 _REPOSITORY = Path("/repository")
@@ -50,7 +50,7 @@ class Tree:
         total = hashlib.sha256()
         for part in sorted(set(parts)):
             try:
-                total.update(f"{part}\0{self.hashes.of(part)}\0".encode())
+                total.update(f"{part}\0{self.hashes.of(part)}\0".encode(errors="surrogateescape"))
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise UsageError(f"{self.path} has no {part}", hint="is the checkout whole?") from error
         return total.hexdigest()
@@ -80,7 +80,7 @@ def open_tree(
     chosen = source or os.environ.get("DFBUILD_SRC", "")
     if not chosen:
         raise UsageError("no source tree is named", hint=f"{_HINT}; or set DFBUILD_SRC")
-    path = Path(chosen).expanduser().absolute()
+    path = expanded(chosen).absolute()
     if not path.is_dir():
         raise UsageError(f"{path} is no directory", hint=_HINT)
     if release and (wanted is None or release != wanted.name):
@@ -93,7 +93,7 @@ def open_tree(
 
 def opened(path: Path, release: str, workspace: Workspace) -> Tree:
     """The tree at `path`, known to be of `release`."""
-    name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     return Tree(path, release, Hashes(path, workspace.cache / f"source-{name}.json"))
 
 
@@ -138,7 +138,7 @@ def _export(repository: Path, rev: str, workspace: Workspace, deadline: Deadline
     tree = _git(["rev-parse", "--verify", "--end-of-options", f"{rev}^{{tree}}"], environment, deadline)
     if tree.status != 0:
         raise UsageError(f"{repository} has no revision {rev!r}", hint="git -C DIR branch --all; git -C DIR tag")
-    name = tree.output.strip()
+    name = tree.output.split()[-1]  # before it stand warnings, as of a name that two things have
     target = workspace.sources / name
     if target.is_dir():
         return target

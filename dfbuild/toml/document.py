@@ -64,6 +64,8 @@ class Document:
             raw = path.read_bytes()
         except OSError as error:
             raise UsageError(f"cannot be read: {error.strerror}", file=path) from error
+        except ValueError as error:  # A null byte.
+            raise UsageError(f"cannot be read: {error}", file=path) from error
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
@@ -80,6 +82,8 @@ class Document:
             raise InvalidFile([_syntax_error(str(error), text, file)]) from error
         except RecursionError as error:
             raise InvalidFile([UsageError("nested too deeply", file=file)]) from error
+        except ValueError as error:
+            raise InvalidFile([UsageError(f"not TOML: {error}", file=file)]) from error  # int() has its own limits
         return cls(file, data, find_lines(text))
 
     def line(self, place: Place) -> int:
@@ -124,6 +128,10 @@ class Document:
             return model.model_validate_json(json.dumps(self.data, default=_foreign), strict=True)
         except ValidationError as error:
             raise self.invalid(model, error) from error
+        except RecursionError as error:
+            raise InvalidFile([UsageError("nested too deeply", file=self.file)]) from error
+        except ValueError as error:
+            raise InvalidFile([UsageError(f"has a number that is none: {error}", file=self.file)]) from error
 
     def invalid(self, model: type[BaseModel], error: ValidationError, at: Place = ()) -> InvalidFile:
         """What pydantic has against the table at `at` as a `model`, in the words of the file."""

@@ -273,6 +273,9 @@ def test_a_cell_that_the_file_leaves_out_is_told_with_the_reason(
         matrix.run(parsed(workspace, file, "--filter", "shape=smp2"))
     assert matrix.run(parsed(workspace, file, "--dry-run")) == 0
     assert "1: two are not wanted" in capsys.readouterr().out
+    file.write_text(EXCLUDING.replace("two are", "\\u001b]0;two\\u0007 are"))
+    matrix.run(parsed(workspace, file, "--dry-run"))
+    assert "\\x1b]0;two\\x07 are not wanted" in capsys.readouterr().out
 
 
 def test_a_cell_that_the_release_refuses_is_told_with_the_reason(workspace: Workspace) -> None:

@@ -366,6 +366,26 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
         Store.open(path)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE runs SET status = 'paused'",
+        "UPDATE steps SET kind = 'spell'",
+        "UPDATE attempts SET verdict = 'TIMEOUT'",
+        "UPDATE attempts SET crash = '{\"new\": 1}'",
+        "UPDATE steps SET facts = '{\"cut'",
+    ],
+)
+def test_words_of_another_version_are_told(statement: str, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    run = fill(workspace, worse=True)
+    with sqlite3.connect(workspace.database) as db:
+        assert db.execute(statement).rowcount
+    with Store.open(workspace.database) as store, pytest.raises(StoreError, match="does not know") as caught:
+        store.run(run)
+    assert "--work" in caught.value.hint
+
+
 def test_a_newer_database_is_refused_untouched(path: Path) -> None:
     Store.open(path).close()
     with sqlite3.connect(path) as db:
