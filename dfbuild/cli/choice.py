@@ -48,7 +48,7 @@ class Chosen:
 def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
     """Load the file, expand it, take the cells asked for, and plan them."""
     matrix = load(Path(arguments.config))
-    expansion = narrow(select(expand(matrix), arguments.filter), arguments.cell)
+    expansion = narrow(select(expand(matrix), arguments.filter, matrix.attributes), arguments.cell)
     check = getattr(arguments, "check", "")
     if check:
         expansion = asking(expansion, check, suites_with(check))
@@ -91,6 +91,8 @@ def _trees(arguments: argparse.Namespace, matrix: Matrix, workspace: Workspace) 
     if tree.release != matrix.release.name:
         raise UsageError(
             f"{tree.path} is a tree of release {tree.release}, but {matrix.file} is for {matrix.release.name}",
-            hint="name another tree with --src, or another matrix file",
+            hint="leave --release out"
+            if arguments.release
+            else "name another tree with --src, or another matrix file",
         )
     return tree, plain if arguments.keep_world else tree

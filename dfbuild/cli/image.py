@@ -73,6 +73,7 @@ def take(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     recipe = dragonfly.taken_in(release, medium, digest, workspace, follow)
     made = build_all(recipe, ArtefactStore(workspace), deadline, say)
+    before = [base for base in bases.known(workspace) if base.name == name and base.key != made.key]
     bases.save(workspace, bases.Base(name, release.name, digest, made.key, bool(made.facts["ssh"])))
     if arguments.json:
         seconds = round(time.monotonic() - started, 3)
@@ -80,8 +81,12 @@ def take(arguments: argparse.Namespace) -> int:
         json.dump({**report, "facts": made.facts}, sys.stdout, indent=2)
         print()
     else:
-        print(f"{name} is a base image of {release.title}: {made.path}")
-        print(f"  dfbuild guest up CONFIG --cell ID --base {shlex.quote(name)}")
+        instead = "".join(
+            f", and no longer the one of {base.release} with SHA-256 {base.medium}" for base in before
+        )
+        print(f"{name} is a base image of {release.title}{instead}: {made.path}")
+        work = f" --work {shlex.quote(arguments.work)}" if arguments.work else ""
+        print(f"  dfbuild guest up CONFIG --src TREE --cell ID --base {shlex.quote(name)}{work}")
     return 0
 
 

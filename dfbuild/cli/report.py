@@ -8,6 +8,7 @@ import json
 import sys
 import tomllib
 from pathlib import Path
+from typing import TypeVar
 
 from dfbuild.errors import UsageError
 from dfbuild.report import html, junit, terminal, write_all
@@ -18,14 +19,19 @@ from dfbuild.results.store import Store
 from dfbuild.results.verdict import exit_status
 from dfbuild.workspace import Workspace, atomic_write
 
+_Run = TypeVar("_Run", RunRecord, RunSummary)
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Show a stored run; the exit status is that of the run."""
     workspace = Workspace.existing(arguments.work)
     with Store.open(workspace.database) as store:
         run_id = store.resolve(arguments.run_id or "latest")
-        record = store.run(run_id)
-        against = baseline(store, arguments.against or _asked(record), record.name, before=run_id)
+        record = _as_it_is(store.run(run_id), workspace)
+        asked = arguments.against or _asked(record)
+        against = baseline(store, asked, record.name, before=run_id)
+        if asked and against is None:
+            print(f"nothing to compare with: no run of {record.name} before it was finished", file=sys.stderr)
         comparison = _compare(store, record, against)
         if arguments.junit:
             _write(arguments.junit, junit.render(record, workspace))
@@ -51,7 +57,7 @@ def _write(where: str, text: bytes | str) -> None:
 
 def present(workspace: Workspace, store: Store, run_id: str, against: str | None, *, as_json: bool) -> int:
     """Write all reports of a run into its directory and show it; returns the exit status that it earned."""
-    record = store.run(run_id)
+    record = _as_it_is(store.run(run_id), workspace)
     comparison = _compare(store, record, against)
     paths = write_all(record, comparison, workspace)
     if as_json:
@@ -119,8 +125,8 @@ def runs(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _as_it_is(summary: RunSummary, workspace: Workspace) -> RunSummary:
+def _as_it_is(run: _Run, workspace: Workspace) -> _Run:
     """A run that was killed is stored as running; it is as good as interrupted."""
-    if summary.status is RunStatus.RUNNING and not workspace.is_running(summary.id):
-        return dataclasses.replace(summary, status=RunStatus.INTERRUPTED)
-    return summary
+    if run.status is RunStatus.RUNNING and not workspace.is_running(run.id):
+        return dataclasses.replace(run, status=RunStatus.INTERRUPTED)
+    return run

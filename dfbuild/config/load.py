@@ -60,7 +60,8 @@ class _Check:
         names = self._resolve(file.axes, ("axes",), {"suites": self._release.suites})
         axes = self._axes(names)
         include = tuple(self._axes(self._resolve(t, ("include", i), names)) for i, t in enumerate(file.include))
-        self._excludes()
+        attributes = self._attributes()
+        self._excludes(attributes)
         self._hardware()
         if file.via == "ssh" and self._release.shell.ssh is None:
             self._problem(("via",), f"{self._release.name} guests have no SSH", hint='via = "serial"')
@@ -76,6 +77,7 @@ class _Check:
             limits=Limits(**file.limits.model_dump()),
             via=file.via or ("serial" if self._release.shell.ssh is None else "ssh"),
             baseline=file.baseline,
+            attributes=attributes,
         )
 
     def _problem(self, place: Place, message: str, *, hint: str = "") -> None:
@@ -134,12 +136,16 @@ class _Check:
             self._composed[name] = self._shapes.compose(name)
         return self._composed[name]
 
-    def _excludes(self) -> None:
-        """What is excluded can be there: in the release's data or, refused or not, on an axis."""
+    def _attributes(self) -> dict[str, filter.Attribute]:
+        """Those of cells, with what can be on an axis: names of the release and, refused or not, of the file."""
         names = dict(filter.CELL)
         for axis in ("toolchain", "stack_protector", "kernel", "shape"):
             used = [name for table, _ in self._tables() for name in getattr(table, axis) or ()]
-            names[axis] = filter.Attribute(values=(*self._known[axis], *used))
+            names[axis] = filter.Attribute(values=tuple(dict.fromkeys([*self._known[axis], *used])))
+        return names
+
+    def _excludes(self, names: Mapping[str, filter.Attribute]) -> None:
+        """What is excluded can be there."""
         for index, entry in enumerate(self._file.exclude):
             try:
                 filter.compile(entry.when, names)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from dfbuild import filter
 from dfbuild.model import Shape
 from dfbuild.releases import Release
 
@@ -52,3 +54,5 @@ class Matrix:
     """How the suites reach the guest: `ssh` or `serial`."""
     baseline: str | None = None
     """The run to compare with."""
+    attributes: Mapping[str, filter.Attribute] = field(default_factory=lambda: filter.CELL)
+    """Those of cells, each axis with all names that the release, the shapes and the file have for it."""

@@ -50,14 +50,17 @@ def expand(matrix: Matrix) -> Expansion:
     return Expansion(tuple(cells.values()), tuple(refusals.values()), tuple(excluded.values()))
 
 
-def select(expansion: Expansion, filter_text: str) -> Expansion:
+def select(
+    expansion: Expansion, filter_text: str, attributes: Mapping[str, filter.Attribute] = filter.CELL
+) -> Expansion:
     """The part of `expansion` that a filter expression selects; all of it for an empty one.
 
-    Raises `UsageError` for a bad expression, and for one that selects no cell, refused, excluded or not.
+    Raises `UsageError` for a bad expression, for one with a name that none of `attributes` can have, and for one
+    that selects no cell, refused, excluded or not.
     """
     if not filter_text.strip():
         return expansion
-    matches = filter.compile(filter_text)
+    matches = filter.compile(filter_text, attributes)
     selected = Expansion(
         cells=tuple(cell for cell in expansion.cells if matches(cell.attributes())),
         refusals=tuple(r for r in expansion.refusals if matches(r.cell.attributes())),

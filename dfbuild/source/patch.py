@@ -101,5 +101,14 @@ def _apply(
         raise UsageError(
             f"the patch does not apply: {'; '.join(line.removeprefix('error: ') for line in said[:4])}",
             file=patch,
-            hint="paths are of the tree below one directory more, as `git diff` writes them (a/sys/…, b/sys/…)",
+            hint=_cure(done.output),
         )
+
+
+def _cure(said: str) -> str:
+    """What to do about what git-apply(1) says."""
+    if "patch does not apply" in said:
+        return "the file is another one than it was made for, by its lines or their ends, or has the change already"
+    if "No valid patches" in said or "corrupt patch" in said or "unrecognized input" in said:
+        return "it is no patch, or not a whole one; `git diff` and `diff -u` write them"
+    return "paths are of the tree below one directory more, as `git diff` writes them (a/sys/…, b/sys/…)"

@@ -52,7 +52,9 @@ class Tree:
             try:
                 total.update(f"{part}\0{self.hashes.of(part)}\0".encode(errors="surrogateescape"))
             except (FileNotFoundError, NotADirectoryError) as error:
-                raise UsageError(f"{self.path} has no {part}", hint="is the checkout whole?") from error
+                raise UsageError(
+                    f"{self.path} has no {part}", hint=f"is the checkout whole, and one of {self.release}?"
+                ) from error
         return total.hexdigest()
 
 

@@ -62,6 +62,11 @@ def test_what_stands_in_quotes_is_replaced_too() -> None:
     ]  # fmt: skip
 
 
+def test_to_leave_out_what_is_not_there_is_a_mistake() -> None:
+    with pytest.raises(UsageError, match="without 'device nothere'"):
+        derived(Kernel(without=("device nothere",)))
+
+
 def test_without_wishes_only_the_name_changes() -> None:
     kept = [line for line in lines(BASE) if not line.startswith("ident")]
     assert derived(Kernel()) == ["ident TEST", *kept]

@@ -81,6 +81,19 @@ def test_a_disk_gets_a_name_and_is_listed(tmp_path: Path, medium: Path, capsys: 
     assert base.disk(Workspace(work)).parent == Path(report["path"])
     assert image.listing(build().parse_args(["image", "list", "--work", str(work)])) == 0
     assert capsys.readouterr().out == f"disk  master  {digest(medium)}\n"
+    before = digest(medium)
+    medium.write_bytes(b"another")
+    words = ["image", "import", str(medium), "--sha256", digest(medium), "--work", str(work), "--release", "5.8"]
+    assert image.take(build().parse_args(words)) == 0
+    assert f"no longer the one of master with SHA-256 {before}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("output", ["none/live.iso", "."])
+def test_where_a_cd_is_to_be_is_looked_at_first(output: str, tmp_path: Path) -> None:
+    words = ["image", "iso", str(CONFIG), *CELL, "-o", str(tmp_path / output), "--work", str(tmp_path / "work")]
+    with pytest.raises(UsageError, match="directory"):
+        image.iso(build().parse_args(words))
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_base_image_that_is_not_there(tmp_path: Path) -> None:

@@ -38,10 +38,30 @@ def test_patches_of_the_command_line_are_applied(checkout: Path, tmp_path: Path)
     arguments = parse("--src", str(checkout), "--patch", str(tmp_path / "fix.patch"))
     assert (source.tree(arguments, workspace, deadline).path / "bin/one").read_text() == "2\n"
     assert (checkout / "bin/one").read_text() == "1\n"
-    with pytest.raises(UsageError, match="does not apply"):
+    with pytest.raises(UsageError, match="does not apply") as caught:
         source.tree(
             parse("--src", str(checkout), *["--patch", str(tmp_path / "fix.patch")] * 2), workspace, deadline
         )
+    assert "has the change already" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "cure"),
+    [
+        (PATCH.replace("-1", "-7"), "another one than it was made for"),
+        (PATCH.replace("\n", "\r\n"), "or their ends"),
+        (PATCH.replace("a/bin", "bin").replace("b/bin", "bin"), "one directory more"),
+        ("I am no patch\n", "it is no patch"),
+    ],
+)
+def test_a_patch_that_does_not_fit_is_told_why(text: str, cure: str, checkout: Path, tmp_path: Path) -> None:
+    patch = tmp_path / "odd.patch"
+    patch.write_bytes(text.encode())
+    with pytest.raises(UsageError, match="does not apply") as caught:
+        source.tree(
+            parse("--src", str(checkout), "--patch", str(patch)), Workspace(tmp_path / "work"), Deadline.after(60)
+        )
+    assert cure in caught.value.hint
 
 
 def test_a_line_that_repeats_names_the_same_tree_anywhere(

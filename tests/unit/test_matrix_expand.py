@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfbuild import releases
+from dfbuild import filter, releases
 from dfbuild.config import Axes, Exclude, Matrix, load
 from dfbuild.errors import UsageError
 from dfbuild.matrix.expand import Expansion, expand, select
@@ -149,6 +149,11 @@ def test_a_filter_that_selects_nothing_is_a_mistake() -> None:
         select(expansion, "shape=s11")
     assert caught.value.hint == "did you mean 's1'?"
     assert select(Expansion(()), "") == Expansion(())
+    # Of several, too, and where a cell is selected by another one.
+    known = {**filter.CELL, "shape": filter.Attribute(values=("s1", "s2", "s3"))}
+    assert len(select(expansion, "shape=s1,s3", known).cells) == 1
+    with pytest.raises(UsageError, match="shape is never 's11'"):
+        select(expansion, "shape=s1,s11", known)
 
 
 def test_the_reference_matrix_has_sixteen_cells() -> None:

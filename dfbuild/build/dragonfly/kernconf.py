@@ -41,7 +41,8 @@ def read(kernel: Kernel, tree: Path, default: str) -> str:
 def derive(base: str, ident: str, kernel: Kernel, makeoptions: Mapping[str, str]) -> str:
     """`base` under the name `ident`, without what `kernel` leaves out, with its options and `makeoptions`.
 
-    What is given replaces what `base` says of it. Raises `UsageError` for an option that is none.
+    What is given replaces what `base` says of it. Raises `UsageError` for an option that is none, and for a line to
+    leave out that is not there.
     """
     for option, value in kernel.options.items():
         _check("kernel option", option, value, _VALUE)
@@ -53,6 +54,9 @@ def derive(base: str, ident: str, kernel: Kernel, makeoptions: Mapping[str, str]
         *(("options", option) for option in kernel.options),
         *(("makeoptions", option) for option in makeoptions),
     ]
+    for line in kernel.without:
+        if not any(_begins(found, [tuple(line.split())]) for found in base.splitlines()):
+            raise UsageError(f"a kernel is to be without {line!r}, which its configuration does not have")
     template = (images("dragonfly") / _TEMPLATE).read_text(encoding="utf-8")
     kept = [line.rstrip() for line in base.splitlines() if not _begins(line, gone)]
     values = {"ident": ident, "base": kept, "options": kernel.options, "makeoptions": makeoptions}
