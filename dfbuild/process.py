@@ -65,7 +65,6 @@ def run(
     argv: Sequence[str | Path],
     deadline: Deadline,
     *,
-    cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
     log: Path | None = None,
     errors: Path | None = None,
@@ -83,7 +82,7 @@ def run(
         else:
             sink = stack.enter_context(tempfile.TemporaryFile())
         complaints = stack.enter_context(errors.open("ab")) if errors is not None else subprocess.STDOUT
-        process = spawn(words, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=complaints)
+        process = spawn(words, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=complaints)
         status = wait(process, deadline, what=words[0])
         output = ""
         if log is None:

@@ -30,8 +30,6 @@ from dfbuild.results.store import Store
 from dfbuild.workspace import Workspace
 
 _PROBE_SECONDS = 60.0
-_EXPORT_SECONDS = 600.0
-_MOST_REASONS = 3
 _CHOICE = ("filter", "cell", "check")
 _ADDED = ("guests", "boots", "memory", "against", "json")
 """What a run is told that goes on, and what may be told anew."""

@@ -11,20 +11,15 @@ import bisect
 import os
 import struct
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from dfbuild.console.text import printable
 
-__all__ = ["Line", "Recorder", "Stamp", "Times", "excerpt", "printable", "read", "render", "times_path"]
+__all__ = ["Recorder", "Stamp", "Times", "excerpt", "printable", "read", "times_path"]
 
 _RECORD = struct.Struct("<Qqq")
 _APART_NS = 1_000_000
-_BLOCK = 1 << 16
-LINE_LIMIT = 4096
-"""A line longer than this many bytes is shown in pieces."""
 
 
 def times_path(log: Path) -> Path:
@@ -100,39 +95,6 @@ class Times:
             return Stamp(0.0, 0.0)
         _, mono, wall = self._records[max(0, bisect.bisect_right(self._offsets, offset) - 1)]
         return Stamp((mono - self._records[0][1]) / 1e9, wall / 1e9)
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of the console as safe text, without its end."""
-
-    offset: int
-    stamp: Stamp
-    text: str
-
-    def __str__(self) -> str:
-        return f"[{self.stamp.seconds:10.3f}] {self.text}"
-
-    @property
-    def clock(self) -> str:
-        """Its wall clock time in UTC, to the millisecond."""
-        return datetime.fromtimestamp(self.stamp.wall, UTC).isoformat(timespec="milliseconds")
-
-
-def _pieces(log: Path, start: int, end: int | None) -> Iterator[tuple[int, bytes]]:
-    """(offset, line with its end) between two offsets; never more than `LINE_LIMIT` bytes at once."""
-    with log.open("rb") as file:
-        offset = file.seek(start)
-        while piece := file.readline(LINE_LIMIT if end is None else max(0, min(LINE_LIMIT, end - offset))):
-            yield offset, piece
-            offset += len(piece)
-
-
-def render(log: Path, start: int = 0, end: int | None = None) -> Iterator[Line]:
-    """The lines of the transcript between two byte offsets, with their times, safe to print."""
-    times = Times(log)
-    for offset, piece in _pieces(log, start, end):
-        yield Line(offset, times.at(offset), printable(piece.rstrip(b"\r\n")))
 
 
 def excerpt(log: Path, offset: int, *, before: int = 0, after: int = 80, limit: int = 16384) -> str:

@@ -44,9 +44,9 @@ def figure(value: float) -> str:
     return f"{value:.3g}"
 
 
-def plural(count: int, word: str, words: str = "") -> str:
+def plural(count: int, word: str) -> str:
     """`1 cell`, `2 cells`."""
-    return f"{count} {word if count == 1 else words or word + 's'}"
+    return f"{count} {word if count == 1 else word + 's'}"
 
 
 def flatten(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

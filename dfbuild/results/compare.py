@@ -84,23 +84,6 @@ class Comparison:
     checks: tuple[CheckChange, ...]
     metrics: tuple[MetricChange, ...]
 
-    @property
-    def regressions(self) -> tuple[CheckChange | CellChange, ...]:
-        """New failures, and what failed the first time that it was there. A cell that only counts its failed checks
-        is left to them."""
-        cells = [
-            c
-            for c in self.cells
-            if c.after is not Verdict.TEST_FAIL
-            and (c.kind is Kind.NEW_FAILURE or (c.kind is Kind.APPEARED and c.after in REGRESSIONS))
-        ]
-        checks = [
-            c
-            for c in self.checks
-            if c.kind is Kind.NEW_FAILURE or (c.kind is Kind.APPEARED and c.after is Outcome.FAIL)
-        ]
-        return (*cells, *checks)
-
     def checks_of(self, kind: Kind) -> tuple[CheckChange, ...]:
         return tuple(change for change in self.checks if change.kind is kind)
 

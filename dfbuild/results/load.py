@@ -87,10 +87,9 @@ def run(db: sqlite3.Connection, run: str) -> RunRecord:
     )
 
 
-def summaries(db: sqlite3.Connection, limit: int | None) -> tuple[RunSummary, ...]:
+def summaries(db: sqlite3.Connection) -> tuple[RunSummary, ...]:
     rows = db.execute(
-        "SELECT id, name, status, started, finished FROM runs ORDER BY started DESC, id DESC LIMIT ?",
-        (-1 if limit is None else limit,),
+        "SELECT id, name, status, started, finished FROM runs ORDER BY started DESC, id DESC"
     ).fetchall()
     found = []
     for run_id, name, status, started, finished in rows:

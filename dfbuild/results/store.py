@@ -273,16 +273,10 @@ class Store:
             self._require(db, run)
             return load.snapshot(db, run)
 
-    def unfinished(self, run: str) -> tuple[str, ...]:
-        """The cells without a verdict, in the order of the matrix."""
-        with self._read() as db:
-            self._require(db, run)
-            return tuple(cell for cell, verdict in load.verdicts(db, run).items() if verdict is None)
-
-    def runs(self, limit: int | None = None) -> tuple[RunSummary, ...]:
+    def runs(self) -> tuple[RunSummary, ...]:
         """The stored runs, the newest first."""
         with self._read() as db:
-            return load.summaries(db, limit)
+            return load.summaries(db)
 
     def latest(
         self, name: str | None = None, *, before: str | None = None, status: RunStatus | None = None

@@ -19,20 +19,6 @@ from dfbuild.suites.names import FROM_GUESTS, names
 RECORDED = Path(__file__).parents[1] / "recorded" / "dragonfly"
 MASTER = releases.load("master")
 
-LOGS = {
-    "5.9-x86_64-disk-boot.log": None,
-    "5.9-x86_64-uefi-disk-boot.log": None,
-    "5.9-x86_64-smp2-multi-user.log": None,
-    "5.9-x86_64-panic-early-ddb.log": "panic: zone: invalid zone",
-}
-
-
-@pytest.mark.parametrize("log", LOGS)
-def test_recorded_consoles(log: str) -> None:
-    monitor = Monitor(MASTER.console.crashes)
-    crash = monitor.feed((RECORDED / log).read_bytes(), 0) or monitor.settle()
-    assert (crash and crash.title) == LOGS[log]
-
 
 @pytest.mark.parametrize(
     "before", [b"|\x08/\x08-\x08\\\x08" * 2000, b"\r\ndfly login: ", b"# ", b"\xe4\xe2\x8a", b"x\r"], ids=repr

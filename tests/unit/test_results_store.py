@@ -144,7 +144,7 @@ def test_resume_aborts_what_was_begun_and_returns_what_is_left(path: Path) -> No
         cut = store.begin_cell(run, some[2].id)
         store.record_check(cut, check("a/one", Outcome.FAIL))
     with Store.open(path) as store:
-        assert store.unfinished(run) == (some[2].id, some[3].id)
+        assert [cell.id for cell in store.run(run).cells if cell.verdict is None] == [some[2].id, some[3].id]
         left = store.reopen(run)
         assert left == {some[1].id, some[2].id, some[3].id}
         again = store.begin_cell(run, some[2].id)
@@ -343,7 +343,6 @@ def test_runs_are_summed_up_newest_first(path: Path) -> None:
         store.finish(first, RunStatus.INTERRUPTED, finished=START + timedelta(minutes=1))
         second = store.begin(info(day=1))
         newest, oldest = store.runs()
-        assert store.runs(limit=1) == (newest,)
     assert (newest.id, newest.unfinished) == (second, len(cells()))
     assert (oldest.verdicts, oldest.unfinished) == ({Verdict.PASS: 1, Verdict.HANG: 1}, 1)
     assert oldest.status is RunStatus.INTERRUPTED and oldest.finished == START + timedelta(minutes=1)
