@@ -6,6 +6,7 @@ is at fault) and `InfraError` (the host or dfbuild itself). Only the last may be
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from dfbuild.model import CrashReport, Verdict
@@ -118,3 +119,16 @@ class GuestCrashed(GuestError):
         super().__init__(report.title)
         self.report = report
         self.verdict = report.verdict
+
+
+def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """A hint: the known name most like `word`, else `otherwise`, which is all of them."""
+    import difflib
+
+    names = tuple(known)
+    near = difflib.get_close_matches(word, names, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    if otherwise is None:
+        return f"known: {', '.join(names)}" if names else ""
+    return otherwise

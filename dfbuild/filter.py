@@ -14,7 +14,6 @@ none does. A value with a space, a comma or an operator in it stands in single o
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import operator
 import re
@@ -22,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from dfbuild.errors import UsageError
+from dfbuild.errors import UsageError, nearest
 from dfbuild.model import Cell, Shape, Variant
 
 Value = str | int
@@ -101,11 +100,6 @@ def _fail(text: str, start: int, end: int, message: str, hint: str) -> NoReturn:
     shown = "".join(c if c.isprintable() else " " for c in text)
     mark = " " * start + "^" * max(1, end - start)
     raise UsageError(f"{message} (column {start + 1})\n    {shown}\n    {mark}", hint=hint)
-
-
-def _near(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
 
 
 class _Parser:
@@ -187,7 +181,7 @@ class _Parser:
         name = self._take().text
         attribute = self._names.get(name)
         if attribute is None:
-            self._fail(f"unknown attribute {name!r}", _near(name, tuple(self._names)), token)
+            self._fail(f"unknown attribute {name!r}", nearest(name, tuple(self._names)), token)
         if self._next.kind != "op":
             self._fail("expected an operator", f"for example {name}=…; one of = != < <= > >=")
         sign = self._take()
@@ -219,7 +213,7 @@ class _Parser:
         token = self._value(name)
         glob = _plain(token)
         if attribute.values and not any(fnmatch.fnmatchcase(value, glob) for value in attribute.values):
-            self._fail(f"{name} is never {glob!r}", _near(glob, attribute.values), token)
+            self._fail(f"{name} is never {glob!r}", nearest(glob, attribute.values), token)
         return glob
 
 

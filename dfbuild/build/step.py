@@ -123,8 +123,11 @@ def runner(kitchen: Kitchen, *readable: Path) -> Run:
 
     def run_one(argv: Sequence[str | Path], environment: Mapping[str, str]) -> str:
         log = component_log(kitchen, str(argv[0]))
+        before = log.stat().st_size if log.exists() else 0
         variables = {**environment, "TMPDIR": str(work)}
         run(kitchen, Sandbox(writable=(work,), readable=readable, environment=variables), argv, str(argv[0]))
-        return log.read_text(errors="replace").partition("\n")[2]
+        with log.open("rb") as file:
+            file.seek(before)
+            return file.read().decode(errors="replace").partition("\n")[2]  # behind the command line
 
     return run_one

@@ -49,9 +49,8 @@ def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
     """Load the file, expand it, take the cells asked for, and plan them."""
     matrix = load(Path(arguments.config))
     expansion = narrow(select(expand(matrix), arguments.filter, matrix.attributes), arguments.cell)
-    check = getattr(arguments, "check", "")
-    if check:
-        expansion = asking(expansion, check, suites_with(check))
+    if arguments.check:
+        expansion = asking(expansion, arguments.check, suites_with(arguments.check))
     source.require_use(arguments, matrix.release)
     native = arguments.build == "native"
     builder = target(matrix.release, lambda: _trees(arguments, matrix, workspace), machine, native=native)

@@ -43,6 +43,8 @@ def _json(parser: argparse.ArgumentParser) -> None:
 
 
 def _selection(parser: argparse.ArgumentParser) -> None:
+    # What `choice.choose` reads, where there is no such option.
+    parser.set_defaults(build="cross", base="", xen_host="", check="")
     parser.add_argument(
         "--filter", metavar="EXPR", default="", help="cells to take: 'toolchain=gcc* and shape!=up'"
     )
@@ -140,7 +142,6 @@ def _guest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _selection(up)
     _trees(up)
     _xen_host(up)
-    up.set_defaults(build="cross")
     up.add_argument("--name", help="name to call it by (default: the cell's shape)")
     instead = up.add_mutually_exclusive_group()
     _base(instead)
@@ -174,7 +175,6 @@ def _image(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _file(iso.add_argument("config", metavar="FILE", help="matrix file (TOML)"))
     _selection(iso)
     _trees(iso)
-    iso.set_defaults(build="cross", xen_host="", base="")
     _file(iso.add_argument("-o", "--output", metavar="FILE", help="where it goes (default: its place is printed)"))
     take = _command(actions, "import", "dfbuild.cli.image:take", "make a base image of a CD or a raw disk")
     _file(take.add_argument("medium", metavar="FILE", help=".iso, installed unattended; .img, a disk as it is"))

@@ -9,10 +9,10 @@ from dfbuild import filter, releases, toml
 from dfbuild.config.file import AxesTable, MatrixFile
 from dfbuild.config.matrix import Axes, Exclude, Limits, Matrix
 from dfbuild.config.shapes import Shapes, objections
-from dfbuild.errors import UsageError
+from dfbuild.errors import UsageError, nearest
 from dfbuild.model import Shape
 from dfbuild.releases import Release
-from dfbuild.toml import Document, InvalidFile, Place, nearest
+from dfbuild.toml import Document, InvalidFile, Place
 from dfbuild.workspace import expanded
 
 _Names = tuple[str, ...]

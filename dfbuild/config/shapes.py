@@ -10,9 +10,10 @@ from importlib import resources
 from pathlib import Path
 
 from dfbuild import filter
+from dfbuild.errors import nearest
 from dfbuild.model import Cell, Shape, Variant
 from dfbuild.releases.schema import ShapeFields, Strict
-from dfbuild.toml import Document, nearest
+from dfbuild.toml import Document
 
 MOST_CPUS = 64
 

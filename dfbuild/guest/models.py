@@ -5,12 +5,11 @@ Which release has a driver for which model is the release's business (`releases/
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dfbuild.errors import UsageError
+from dfbuild.errors import UsageError, nearest
 
 MACHINES: Mapping[str, str] = {"q35": "q35", "pc": "pc", "pc-q35-": "q35", "pc-i440fx-": "pc"}
 """Machine name, or the beginning of a versioned one, ▸ chipset family."""
@@ -97,12 +96,7 @@ HYPERTHREADS: Mapping[str, str] = {"kvm": "+topoext", "tcg": ""}
 
 def unknown(kind: str, name: str, known: Mapping[str, object]) -> UsageError:
     """The error for a `name` that is not among `known`, with the nearest one as hint."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return UsageError(
-        f"{kind} {name!r} is not known",
-        hint=f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(known)}",
-        key=kind,
-    )
+    return UsageError(f"{kind} {name!r} is not known", hint=nearest(name, known), key=kind)
 
 
 def family(machine: str) -> str:

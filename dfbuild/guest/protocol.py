@@ -73,7 +73,7 @@ class Guest(Protocol):
 
     @property
     def accel(self) -> str:
-        """`kvm` or `tcg`, as the running hypervisor reports it."""
+        """`kvm` or `tcg`, as the running hypervisor reports it, or `xen`."""
         ...
 
     @property

@@ -6,13 +6,12 @@ of one build stand together. New cells of an `[[include]]` come after.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dfbuild import filter
 from dfbuild.config import Axes, Matrix
-from dfbuild.errors import UsageError
+from dfbuild.errors import UsageError, nearest
 from dfbuild.model import Cell, Refusal, Variant
 from dfbuild.releases import Release
 
@@ -87,8 +86,7 @@ def narrow(expansion: Expansion, ids: Sequence[str]) -> Expansion:
                 f"the matrix leaves out {id!r}: {excluded[id]}", hint="it is an [[exclude]] of the file"
             )
         if id not in known and id not in refused:
-            near = difflib.get_close_matches(id, [*known, *refused], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "`--dry-run` lists the cells"
+            hint = nearest(id, [*known, *refused], otherwise="`--dry-run` lists the cells")
             raise UsageError(f"no cell {id!r}", hint=hint)
     wanted = list(dict.fromkeys(ids))
     return Expansion(

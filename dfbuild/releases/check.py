@@ -8,10 +8,10 @@ import string
 from collections.abc import Iterable, Iterator, Sequence
 
 from dfbuild import filter
-from dfbuild.errors import UsageError
+from dfbuild.errors import UsageError, nearest
 from dfbuild.model import Verdict
 from dfbuild.releases.schema import Crash, Release
-from dfbuild.toml import Document, Place, nearest
+from dfbuild.toml import Document, Place
 
 
 def problems(release: Release, document: Document) -> list[UsageError]:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dfbuild import toml
-from dfbuild.errors import UsageError
+from dfbuild.errors import UsageError, nearest
 from dfbuild.releases.check import problems
 from dfbuild.releases.schema import Model, Release
 from dfbuild.workspace import expanded
@@ -58,7 +58,7 @@ def _find(name: str, directory: Path) -> Path:
     if "/" in name or name.endswith(_SUFFIX):
         return directory / expanded(name)
     if name not in available():
-        hint = f"{toml.nearest(name, available())} (a file of your own is named by a path: ./{name}.toml)"
+        hint = f"{nearest(name, available())} (a file of your own is named by a path: ./{name}.toml)"
         raise UsageError(f"unknown release {name!r}", hint=hint)
     return _SHIPPED / f"{name}{_SUFFIX}"
 

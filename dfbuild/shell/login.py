@@ -1,4 +1,4 @@
-"""From whatever is on a guest's console to a shell prompt: what was seen, and what to type next. Pure functions."""
+"""From whatever is on a guest's console to a shell prompt: what was seen. Pure functions."""
 
 from __future__ import annotations
 

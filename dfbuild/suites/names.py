@@ -7,9 +7,8 @@ import functools
 import io
 from fnmatch import fnmatchcase
 
-from dfbuild.errors import InfraError, UsageError
+from dfbuild.errors import InfraError, UsageError, nearest
 from dfbuild.suites.run import DIRECTORY, available, directories
-from dfbuild.toml import nearest
 
 FROM_GUESTS = ("regress",)
 """Suites whose checks are what the guest turns out to have."""

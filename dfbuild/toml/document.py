@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import inspect
 import json
 import re
@@ -17,7 +16,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from dfbuild.errors import UsageError
+from dfbuild.errors import UsageError, nearest
 from dfbuild.toml.lines import Place, find_lines
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -36,15 +35,6 @@ class InvalidFile(UsageError):
 
     def __str__(self) -> str:
         return "\n".join(str(problem) for problem in self.problems)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint: the known name most like `word`, or all of them."""
-    names = tuple(known)
-    near = difflib.get_close_matches(word, names, n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(names)}" if names else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +143,7 @@ class Document:
         hint = ""
         if kind in ("literal_error", "enum") and isinstance(found, str):
             choices = re.findall(r"'([^']*)'", str(detail.get("ctx", {}).get("expected", "")))
-            near = difflib.get_close_matches(found, choices, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else ""
+            hint = nearest(found, choices, otherwise="")
         elif kind.startswith(("int", "float", "bool")) and isinstance(found, str):
             hint = "write it without quotation marks"
         elif kind in ("string_type", "tuple_type") and isinstance(found, bool):

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from dfbuild.errors import UsageError
-from dfbuild.toml.document import Document, InvalidFile, nearest
+from dfbuild.errors import UsageError, nearest
+from dfbuild.toml.document import Document, InvalidFile
 from dfbuild.toml.lines import Place
 
 

@@ -23,9 +23,9 @@ from dfbuild.wire.link import Link
 from dfbuild.wire.tcp import Connection, refusal
 
 _TICK = 0.25
+"""Seconds: how finely retransmission is timed."""
 _MOST = 16384
 """Neighbours, conversations, and flows with resets that are kept: the guest says how many come."""
-"""Seconds: how finely retransmission is timed."""
 MAC = "52:54:00:0a:09:02"
 
 

@@ -46,6 +46,13 @@ def test_banners_are_progress_and_everything_is_logged(tmp_path: Path) -> None:
     assert log.endswith(b"===> one \nno ===> banner\n===> two\xff\n===>\nlasterror\n")
 
 
+def test_a_program_that_is_run_twice_has_said_what_it_said_this_time(tmp_path: Path) -> None:
+    place = kitchen(tmp_path, [])
+    place.log.parent.mkdir(exist_ok=True)
+    run = step.runner(place)
+    assert [run(["sh", "-c", f"echo {word}"], {}) for word in ("one", "two")] == ["one\n", "two\n"]
+
+
 @pytest.mark.parametrize("banner", [BANNER, None])
 def test_a_failure_has_its_component_and_last_lines(tmp_path: Path, banner: re.Pattern[bytes] | None) -> None:
     place = kitchen(tmp_path, [])

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dfbuild.build.dragonfly import hostkit
+from dfbuild.build.xen import tap
 from dfbuild.cli import doctor, main
 
 
@@ -34,6 +36,17 @@ def test_features_of_every_program_are_explained() -> None:
     known = set(data["features"])  # type: ignore[call-overload]
     for entry in [*data["programs"], *data["files"]]:  # type: ignore[misc]
         assert set(entry["features"]) <= known
+
+
+def test_what_steps_ask_for_the_doctor_looks_at() -> None:
+    data = host()
+    packages = {
+        feature: {entry["package"] for entry in [*data["programs"], *data["files"]] if feature in entry["features"]}  # type: ignore[misc]
+        for feature in ("dragonfly", "xen-ssh", "xen-local")
+    }
+    for needed in hostkit.PACKAGES.values():
+        assert {*needed} <= packages["dragonfly"]
+    assert {*tap.PACKAGES} <= packages["xen-ssh"] & packages["xen-local"]
 
 
 def test_a_bare_host_gets_one_line_that_installs_everything(

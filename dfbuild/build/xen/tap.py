@@ -18,7 +18,7 @@ from dfbuild.sandbox import Sandbox
 
 TAP = "tap"
 _COMPILE = ("gcc-12", "-O2", "-static", "-s", "-o", TAP, "tap.c")
-_PACKAGES = ("gcc-12", "libc6-dev")
+PACKAGES = ("gcc-12", "libc6-dev")
 
 
 def recipe() -> Recipe:
@@ -30,5 +30,5 @@ def recipe() -> Recipe:
         step.run(kitchen, Sandbox(writable=(kitchen.directory,), cwd=kitchen.directory), _COMPILE, "tap")
         return {}
 
-    inputs = {"source": source.read_text(encoding="utf-8"), "compile": _COMPILE, "host": apt.installed(_PACKAGES)}
+    inputs = {"source": source.read_text(encoding="utf-8"), "compile": _COMPILE, "host": apt.installed(PACKAGES)}
     return Recipe(StepKind.TOOLS, "Xen host tap", inputs, make)
