@@ -17,7 +17,6 @@ from typing import Self
 from dfbuild.errors import UsageError
 from dfbuild.model import CheckResult, CrashReport, StageReached, Verdict
 from dfbuild.results import load
-from dfbuild.results.clean import clean, clean_json, finite
 from dfbuild.results.records import (
     Attempt,
     CrashRecord,
@@ -29,6 +28,7 @@ from dfbuild.results.records import (
     StepRecord,
 )
 from dfbuild.results.schema import StoreError, migrate
+from dfbuild.results.sound import clean, clean_json, finite
 
 _BUSY_SECONDS = 30.0
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from dfbuild import releases
-from dfbuild.build.dragonfly import ccache, coverage, data, evidence, install, part, programs, world
+from dfbuild.build.dragonfly import ccache, coverage, data, evidence, metalog, part, programs, world
 from dfbuild.build.dragonfly.components import Site
 from dfbuild.build.dragonfly.layout import Places
 from dfbuild.build.recipe import Artefact, Kitchen
@@ -150,7 +150,7 @@ def test_targets_are_told_and_nothing_is_made(tmp_path: Path) -> None:
 
 
 def test_coverage_names_what_is_missing() -> None:
-    tree = install.Tree({"bin": "dir", "bin/cat": "file", "m": "link", "man/a": "file"}, {"m": "man"})
+    tree = metalog.Tree({"bin": "dir", "bin/cat": "file", "m": "link", "man/a": "file"}, {"m": "man"})
     facts = coverage.compare(["bin/cat", "m/a", "sbin/x"], tree, {"sbin/x": "not here"})
     assert facts == {"named": 3, "installed": 2, "per cent": 66.67, "exempt": {"sbin/x": "not here"}}
     with pytest.raises(BuildFailed, match=r"1 of 4 files .* are not there: bin/ed"):
@@ -161,7 +161,7 @@ def test_coverage_names_what_is_missing() -> None:
 
 def test_an_installation_begins_without_what_the_last_one_left(tmp_path: Path) -> None:
     (tmp_path / "root/bin").mkdir(parents=True)
-    (tmp_path / "install.log").write_text("half")
+    (tmp_path / "metalog.log").write_text("half")
     (tmp_path / "cat.o").write_text("made")
     part.clear(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["cat.o"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfbuild.build.dragonfly import install, worldkit
+from dfbuild.build.dragonfly import archives, metalog, worldkit
 from dfbuild.errors import BuildFailed
 from dfbuild.image.manifest import Names, parse_log
 
@@ -25,8 +25,8 @@ def run(program: str, *words: str | Path, cwd: Path, log: Path | None = None) ->
 
 def kept(log: Path, root: Path) -> dict[str, dict[str, str | int]]:
     """What the image learns of `root` by the log."""
-    tree = install.survey(root)
-    return parse_log(install.log(install.merge(install.parse(log.read_text(), str(root)), tree)), NAMES)
+    tree = metalog.survey(root)
+    return parse_log(metalog.log(metalog.merge(metalog.parse(log.read_text(), str(root)), tree)), NAMES)
 
 
 def test_install_keeps_what_only_root_could_set(tmp_path: Path) -> None:
@@ -104,25 +104,25 @@ def test_dd_pads_its_last_block(tmp_path: Path) -> None:
 
 
 def test_later_words_win_and_what_is_gone_is_forgotten() -> None:
-    entries = install.parse(
+    entries = metalog.parse(
         "mode=0555 uname=root gname=wheel /d/bin/a\nflags=schg /d//bin/a\n"
         "mode=0444 /d/gone\nmode=4555 /d/./bin/a\n",
         "/d",
     )
-    tree = install.Tree({".": "dir", "bin": "dir", "bin/a": "file"}, {})
-    assert install.merge(entries, tree) == {
+    tree = metalog.Tree({".": "dir", "bin": "dir", "bin/a": "file"}, {})
+    assert metalog.merge(entries, tree) == {
         "bin/a": {"type": "file", "mode": "4555", "uname": "root", "gname": "wheel", "flags": "schg"}
     }
 
 
 def test_a_path_through_links_means_the_file_there() -> None:
     links = {"share/man/en/man1": "../man1", "sys": "usr/src/sys", "abs": "/share", "share/last": "man"}
-    assert install.resolve("share/man/en/man1/ls.1", links) == "share/man/man1/ls.1"
-    assert install.resolve("abs/man", links) == "share/man"
-    assert install.resolve("share/last", links) == "share/last"
-    assert install.resolve("../../etc", links) == "etc"
+    assert metalog.resolve("share/man/en/man1/ls.1", links) == "share/man/man1/ls.1"
+    assert metalog.resolve("abs/man", links) == "share/man"
+    assert metalog.resolve("share/last", links) == "share/last"
+    assert metalog.resolve("../../etc", links) == "etc"
     with pytest.raises(BuildFailed, match="circle"):
-        install.resolve("a/b/c", {"a": "a"})
+        metalog.resolve("a/b/c", {"a": "a"})
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_path_through_links_means_the_file_there() -> None:
 )
 def test_senseless_lines_are_refused(line: str) -> None:
     with pytest.raises(BuildFailed):
-        install.parse(line, "/d")
+        metalog.parse(line, "/d")
 
 
 @given(
@@ -142,7 +142,7 @@ def test_any_name_comes_back(parts: list[str]) -> None:
     if any(part in (".", "..") for part in parts):
         return
     path = "/".join(parts)
-    text = install.log({path: {"type": "file", "mode": "0444"}})
+    text = metalog.log({path: {"type": "file", "mode": "0444"}})
     assert parse_log(text, NAMES) == {path: {"type": "file", "mode": 0o444}}
 
 
@@ -159,20 +159,20 @@ def archive(*members: tuple[str, int, bytes]) -> bytes:
 
 def test_archives_differ_in_nothing_but_their_members() -> None:
     first, second = (archive(("a.o/", date, b"abc"), ("b.o/", date, b"wxyz")) for date in (1, 1132805000))
-    assert install.undated(first, 7) == install.undated(second, 7) != first
-    assert b"abc" in install.undated(first, 7)
-    assert install.undated(install.undated(first, 7), 7) == install.undated(first, 7)
+    assert archives.undated(first, 7) == archives.undated(second, 7) != first
+    assert b"abc" in archives.undated(first, 7)
+    assert archives.undated(archives.undated(first, 7), 7) == archives.undated(first, 7)
 
 
 def test_what_has_no_date_keeps_none() -> None:
     names = b"!<arch>\n" + b"//".ljust(48) + b"%-10d`\n" % 4 + b"a/\n\n"
-    assert install.undated(names, 7) == names
+    assert archives.undated(names, 7) == names
 
 
 @pytest.mark.parametrize("content", [b"", b"!<thin>\n", b"!<arch>\nshort", b"!<arch>\n" + b"x" * 60])
 def test_damaged_archives_are_refused(content: bytes) -> None:
     with pytest.raises(BuildFailed):
-        install.undated(content, 7)
+        archives.undated(content, 7)
 
 
 def test_all_archives_of_a_tree(tmp_path: Path) -> None:
@@ -180,8 +180,8 @@ def test_all_archives_of_a_tree(tmp_path: Path) -> None:
     (tmp_path / "usr/libx.a").write_bytes(archive(("a.o/", 1, b"ab")))
     (tmp_path / "usr/liby.a").symlink_to("libx.a")
     (tmp_path / "usr/notes.a").write_text("no archive")
-    assert install.undate(tmp_path, 5) == 2
-    assert (tmp_path / "usr/libx.a").read_bytes() == install.undated(archive(("a.o/", 9, b"ab")), 5)
+    assert archives.undate(tmp_path, 5) == 2
+    assert (tmp_path / "usr/libx.a").read_bytes() == archives.undated(archive(("a.o/", 9, b"ab")), 5)
     assert (tmp_path / "usr/notes.a").read_text() == "no archive"
 
 
@@ -220,7 +220,7 @@ def test_links_into_the_object_tree_are_told() -> None:
         "sys": "usr/src/sys",
         "usr/lib/b.so": "/usr/objects",
     }
-    tree = install.Tree(dict.fromkeys(links, "link"), links)
+    tree = metalog.Tree(dict.fromkeys(links, "link"), links)
     with pytest.raises(BuildFailed, match=r"1 links lead into .* usr/lib/libc.so to /usr/obj/world/lib/libc.so.8"):
-        install.settled(tree, "/usr/obj")
-    install.settled(tree, "/elsewhere")
+        metalog.settled(tree, "/usr/obj")
+    metalog.settled(tree, "/elsewhere")

@@ -11,7 +11,7 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dfbuild.build.dragonfly import install
+from dfbuild.build.dragonfly import metalog
 from dfbuild.errors import BuildFailed
 
 _MARK = "@@ "
@@ -95,13 +95,13 @@ def told(output: str, destination: str) -> set[str]:
     return {path[len(destination) + 1 :] for path in paths if path.startswith(f"{destination}/")}
 
 
-def compare(expected: Iterable[str], tree: install.Tree, exempt: Mapping[str, str]) -> dict[str, Any]:
+def compare(expected: Iterable[str], tree: metalog.Tree, exempt: Mapping[str, str]) -> dict[str, Any]:
     """The facts: how many files are named, how many of them are there, in per cent, and which are not.
 
     `exempt` has those that may be missing, with the reason. Raises `BuildFailed` if nothing is named, and if
     something else is missing.
     """
-    named = {install.resolve(path, tree.links) for path in expected}
+    named = {metalog.resolve(path, tree.links) for path in expected}
     if not named:
         raise BuildFailed("the makefiles name nothing to install", component="coverage")
     missing = sorted(path for path in named if path not in tree.types)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dfbuild.build import step
-from dfbuild.build.dragonfly import coverage, install, part, within
+from dfbuild.build.dragonfly import archives, coverage, metalog, part, within
 from dfbuild.build.dragonfly.components import INSTALL_FLAGS, Site
 from dfbuild.build.dragonfly.layout import OBJ, SRC
 from dfbuild.errors import BuildFailed
@@ -44,9 +44,9 @@ def install_world(site: Site, epoch: int) -> dict[str, Any]:
     kitchen.say("distribution")
     _make(site, "etc", "distribution", "install distribution", *_DISTRIBUTION_FLAGS)
     facts = _coverage(site, root)
-    install.undate(root, epoch)
+    archives.undate(root, epoch)
     merged = part.installed(site.objects)
-    (kitchen.directory / part.LOG).write_text(install.log(merged), errors="surrogateescape")
+    (kitchen.directory / part.LOG).write_text(metalog.log(merged), errors="surrogateescape")
     shutil.move(root, kitchen.directory / part.ROOT)
     return {"files": len(merged), **facts, "not installed": {name: site.exempt[name] for name in not_installed}}
 
@@ -85,4 +85,4 @@ def _coverage(site: Site, root: Path) -> dict[str, Any]:
     site.each("comparing", one, site.components)
     written.rmdir()
     site.judge()
-    return {**coverage.compare(told, install.survey(root), site.exempt), "unasked": sorted(unasked)}
+    return {**coverage.compare(told, metalog.survey(root), site.exempt), "unasked": sorted(unasked)}

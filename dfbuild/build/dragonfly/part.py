@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from dfbuild.build import step
-from dfbuild.build.dragonfly import disks, install
+from dfbuild.build.dragonfly import disks, metalog
 from dfbuild.build.dragonfly.layout import OBJ, SRC
 from dfbuild.build.recipe import Kitchen
 from dfbuild.errors import BuildFailed
@@ -22,7 +22,7 @@ from dfbuild.workspace import write_among
 ROOT, LOG = "root", "install.mtree"
 
 _ROOT = OBJ / ROOT
-_RAW_LOG = OBJ / "install.log"
+_RAW_LOG = OBJ / "metalog.log"
 _HIERARCHY = {"BSD.root.dist": "", "BSD.usr.dist": "usr"}
 
 DESTINATION = {"DESTDIR": str(_ROOT), "METALOG": str(_RAW_LOG), "_SHLIBDIRPREFIX": ""}
@@ -41,9 +41,9 @@ def installed(objects: Path) -> dict[str, dict[str, str]]:
     Raises `BuildFailed` for a log that makes no sense, and for links into the object tree.
     """
     raw = (objects / _RAW_LOG.name).read_text(errors="surrogateescape")
-    tree = install.survey(objects / ROOT)
-    install.settled(tree, str(OBJ))
-    return install.merge(install.parse(raw, str(_ROOT)), tree)
+    tree = metalog.survey(objects / ROOT)
+    metalog.settled(tree, str(OBJ))
+    return metalog.merge(metalog.parse(raw, str(_ROOT)), tree)
 
 
 def begin(kitchen: Kitchen, sandbox: Sandbox, objects: Path) -> None:
@@ -60,7 +60,7 @@ def finish(objects: Path, target: Path) -> None:
     """Make `root/` and `install.mtree` in `target` of what was installed."""
     root = objects / ROOT
     _prune(root)
-    (target / LOG).write_text(install.log(installed(objects)), errors="surrogateescape")
+    (target / LOG).write_text(metalog.log(installed(objects)), errors="surrogateescape")
     shutil.move(root, target / ROOT)
 
 
