@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dfbuild.build.recipe import DISK, PROGRAMS, Artefact, Kitchen, ProgramsTarget, Recipe, Target
+from dfbuild.build.recipe import DISK, PROGRAMS, Artefact, Kitchen, Recipe
+from dfbuild.build.targets import ProgramsTarget, Target
 from dfbuild.errors import UsageError
 from dfbuild.model import Cell, Media, Refusal, StepKind
 from dfbuild.releases import Release

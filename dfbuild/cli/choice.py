@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfbuild.build import bases
-from dfbuild.build.recipe import LiveTarget, Target
-from dfbuild.build.targets import target
+from dfbuild.build.targets import LiveTarget, Target, target
 from dfbuild.cli import source, xenhost
 from dfbuild.config import Matrix, load
 from dfbuild.deadline import Deadline

@@ -15,7 +15,7 @@ from dfbuild.releases import Release
 def follow(
     release: Release, media: Media, kitchen: Kitchen, what: str, kept: Path | None = None
 ) -> Mapping[str, float]:
-    """Implements `build.recipe.Boot`. The console is in the directory `what` beside the step's log."""
+    """Implements `build.bench.Boot`. The console is in the directory `what` beside the step's log."""
     cell = Cell(Variant(release.name, "none", "off", "own"), replace(release.own_shape, name=what))
     with step_guest(
         release,

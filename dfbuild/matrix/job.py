@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dfbuild.build.recipe import Target
 from dfbuild.build.store import ArtefactStore
+from dfbuild.build.targets import Target
 from dfbuild.deadline import Cancel
 from dfbuild.guest.accel import Accel
 from dfbuild.matrix.events import Listener

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dfbuild.build.recipe import Kitchen, Workbench
+from dfbuild.build.bench import Workbench
+from dfbuild.build.recipe import Kitchen
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed
 from dfbuild.guest.protocol import Guest
@@ -30,7 +31,7 @@ _BOOT_SECONDS = 900.0
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """Implements `build.recipe.Workbench`. Without `guest` nothing can be saved."""
+    """Implements `build.bench.Workbench`. Without `guest` nothing can be saved."""
 
     shell: Shell
     guest: Guest | None
@@ -53,7 +54,7 @@ class _Bench:
 def machine(
     release: Release, variant: Variant, media: Media, memory: int, kitchen: Kitchen, kept: Path | None = None
 ) -> Iterator[Workbench]:
-    """Implements `build.recipe.Machine`: one CPU of the release's own shape. Its console is in the step's logs."""
+    """Implements `build.bench.Machine`: one CPU of the release's own shape. Its console is in the step's logs."""
     shape = replace(release.own_shape, name="build", memory=memory)
     own = kept or kitchen.workspace.objects / kitchen.directory.name
     own.mkdir(mode=0o700, parents=True, exist_ok=True)  # the guest's memory and its host's key are in it

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dfbuild.build.recipe import Recipe, Target
+from dfbuild.build.recipe import Recipe
+from dfbuild.build.targets import Target
 from dfbuild.errors import UsageError
 from dfbuild.matrix import xen
 from dfbuild.model import Cell, GivenXenHost, Refusal, Verdict

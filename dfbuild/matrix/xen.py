@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dfbuild.build import xen
-from dfbuild.build.recipe import Artefact, Kitchen, Recipe, Target
+from dfbuild.build.recipe import Artefact, Kitchen, Recipe
 from dfbuild.build.store import ArtefactStore
+from dfbuild.build.targets import Target
 from dfbuild.build.xen import tap
 from dfbuild.guest.accel import Accel, qemu_version
 from dfbuild.guest.protocol import GuestSpec

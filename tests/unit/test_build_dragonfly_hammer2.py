@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from dfbuild import filter, releases
+from dfbuild.build.bench import no_machine
 from dfbuild.build.dragonfly import Target, data, hammer2, image, part
-from dfbuild.build.recipe import DISK, Artefact, Kitchen, Recipe, no_machine
+from dfbuild.build.recipe import DISK, Artefact, Kitchen, Recipe
 from dfbuild.build.store import MANIFEST, ArtefactStore, build_all
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed, UsageError

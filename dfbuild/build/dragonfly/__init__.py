@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dfbuild.build.bench import Boot, Machine, no_machine
 from dfbuild.build.dragonfly import (
     data,
     hammer2,
@@ -24,8 +25,9 @@ from dfbuild.build.dragonfly import (
     world,
 )
 from dfbuild.build.dragonfly.layout import SRC
-from dfbuild.build.recipe import DISK, LIVE, Artefact, Boot, Machine, Recipe, no_machine, undriven
+from dfbuild.build.recipe import DISK, LIVE, Artefact, Recipe
 from dfbuild.build.store import ArtefactStore
+from dfbuild.build.targets import undriven
 from dfbuild.errors import UsageError
 from dfbuild.image import dragonfly, identity
 from dfbuild.model import Cell, Disk, Login, Media, Refusal, Shape, StepKind, Symbols, Variant
@@ -39,7 +41,7 @@ _CONSOLE = Login(user="root", password=None)
 
 
 class Target:
-    """Implements `build.recipe.Target`: kernels are of `tree`, userlands of `plain`, which mostly are one tree.
+    """Implements `build.targets.Target`: kernels are of `tree`, userlands of `plain`, which mostly are one tree.
 
     `machine` boots guests to build in: kernels are built there if they are to be `native`.
     """
@@ -135,11 +137,11 @@ class Target:
         return live.recipe(release, name, parts, over, release.kernels[variant.kernel].tunables)
 
     def programs(self, release: Release, variant: Variant) -> Recipe:
-        """Implements `build.recipe.ProgramsTarget`."""
+        """Implements `build.targets.ProgramsTarget`."""
         return programs.cd(release, self._programs(release, variant))
 
     def live_media(self, release: Release, made: Artefact) -> tuple[Release, Media]:
-        """Implements `build.recipe.LiveTarget`: root gets in on the console, and needs no password."""
+        """Implements `build.targets.LiveTarget`: root gets in on the console, and needs no password."""
         return live.followed(release), Media(cdroms=(made.path / LIVE,), login=_CONSOLE)
 
     def buildworld(self, release: Release, variant: Variant, workspace: Workspace, machine: Machine) -> Recipe:

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dfbuild.build import step
+from dfbuild.build.bench import Machine, Workbench
 from dfbuild.build.dragonfly import data
-from dfbuild.build.recipe import DISK, Kitchen, Machine, Recipe, Workbench
+from dfbuild.build.recipe import DISK, Kitchen, Recipe
 from dfbuild.build.store import tail
 from dfbuild.errors import BuildFailed
 from dfbuild.image import disk

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from dfbuild.build import step
+from dfbuild.build.bench import Boot
 from dfbuild.build.dragonfly import data, image, live, part
-from dfbuild.build.recipe import DISK, Boot, Kitchen, Recipe
+from dfbuild.build.recipe import DISK, Kitchen, Recipe
 from dfbuild.image import disk, dragonfly, iso, manifest
 from dfbuild.image.identity import Identity
 from dfbuild.image.manifest import Names

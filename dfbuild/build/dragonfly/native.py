@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dfbuild.build.bench import Machine, Workbench
 from dfbuild.build.dragonfly import data, edits, elf, kernel, objects, part, within, world
 from dfbuild.build.dragonfly.layout import OBJ, SRC
-from dfbuild.build.recipe import DISK, Artefact, Kitchen, Machine, Recipe, Workbench
+from dfbuild.build.recipe import DISK, Artefact, Kitchen, Recipe
 from dfbuild.errors import BuildFailed
 from dfbuild.model import Disk, Login, Media, StepKind, Variant
 from dfbuild.releases import Release

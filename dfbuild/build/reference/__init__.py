@@ -10,9 +10,10 @@ import functools
 
 from dfbuild.build import probes
 from dfbuild.build.debian import apt, linux
-from dfbuild.build.recipe import DISK, Artefact, Recipe, undriven
+from dfbuild.build.recipe import DISK, Artefact, Recipe
 from dfbuild.build.reference import data, world
 from dfbuild.build.reference import image as image_files
+from dfbuild.build.targets import undriven
 from dfbuild.image import identity, templates
 from dfbuild.model import Cell, Disk, Login, Media, Refusal
 from dfbuild.releases import Release
@@ -22,7 +23,7 @@ _NAME = "reference"
 
 
 class Target:
-    """Implements `build.recipe.Target`."""
+    """Implements `build.targets.Target`."""
 
     def image(self, release: Release, cell: Cell, workspace: Workspace) -> Recipe:
         """The recipe of the image of `cell`. Shapes share it: they differ in hardware and kernel arguments only."""
