@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from dfbuild.errors import UsageError
 from dfbuild.report import html, junit, terminal, write_all
 from dfbuild.report import json as report_json
+from dfbuild.report.text import safe_line
 from dfbuild.results.compare import Comparison, compare
 from dfbuild.results.records import RunRecord, RunStatus, RunSummary
 from dfbuild.results.store import Store
@@ -64,8 +67,14 @@ def present(workspace: Workspace, store: Store, run_id: str, against: str | None
         sys.stdout.write(report_json.render(record, comparison))
     else:
         terminal.show(record, comparison, workspace)
+        if against is not None and (other := store.options(against)) != record.options:
+            print(f"{against} was of another kind:{_words(other)}; this one:{_words(record.options)}")
         print(f"\nreport: {paths.html}")
     return exit_status(record)
+
+
+def _words(options: Sequence[str]) -> str:
+    return safe_line(f" {shlex.join(options)}", 1000) if options else " no options"
 
 
 def _asked(record: RunRecord) -> str | None:

@@ -87,6 +87,10 @@ def run(db: sqlite3.Connection, run: str) -> RunRecord:
     )
 
 
+def options(db: sqlite3.Connection, run: str) -> tuple[str, ...]:
+    return tuple(json.loads(db.execute("SELECT options FROM runs WHERE id = ?", (run,)).fetchone()[0]))
+
+
 def summaries(db: sqlite3.Connection) -> tuple[RunSummary, ...]:
     rows = db.execute(
         "SELECT id, name, status, started, finished FROM runs ORDER BY started DESC, id DESC"

@@ -278,6 +278,12 @@ class Store:
         with self._read() as db:
             return load.summaries(db)
 
+    def options(self, run: str) -> tuple[str, ...]:
+        """`RunRecord.options` of a run: what it was of."""
+        with self._read() as db:
+            self._require(db, run)
+            return load.options(db, run)
+
     def latest(
         self, name: str | None = None, *, before: str | None = None, status: RunStatus | None = None
     ) -> str | None:

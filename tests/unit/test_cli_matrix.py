@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from results_samples import info
 
-from dfbuild.cli import main, matrix
+from dfbuild.cli import main, matrix, report
 from dfbuild.cli.choice import Chosen, choose
 from dfbuild.cli.parser import build
-from dfbuild.cli.report import baseline, runs
+from dfbuild.cli.report import baseline
 from dfbuild.config import load
 from dfbuild.errors import UsageError
 from dfbuild.matrix.expand import expand
@@ -215,7 +215,7 @@ def test_a_killed_run_is_listed_as_interrupted(workspace: Workspace, capsys: pyt
         store.reopen(killed)
         store.reopen(running)
     with workspace.running(running):
-        runs(build().parse_args(["runs", "--json", "--work", str(workspace.root)]))
+        report.runs(build().parse_args(["runs", "--json", "--work", str(workspace.root)]))
     listed = {run["id"]: run["status"] for run in json.loads(capsys.readouterr().out)}
     assert listed == {killed: "interrupted", running: "running"}
 
@@ -259,6 +259,17 @@ def test_a_report_compares_as_its_run_was_asked_to(
 
     assert [compared(run) for run in (first, by_words, by_file)] == [None, first, first]
     assert compared(by_file, "--against", "last") == by_words
+
+
+def test_a_comparison_with_a_run_of_another_kind_says_so(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, again = stored(workspace, command=()), stored(workspace, command=())
+    patched = stored(workspace, command=(), options=("--patch", "/home/me/a fix.diff"))
+    told = f"{plain} was of another kind: no options; this one: --patch '/home/me/a fix.diff'"
+    for run, expected in ((patched, True), (again, False)):
+        report.run(build().parse_args(["report", run, "--against", plain, "--work", str(workspace.root)]))
+        assert (told in capsys.readouterr().out) is expected
 
 
 def test_a_cell_that_the_file_leaves_out_is_told_with_the_reason(
