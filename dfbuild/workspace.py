@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from dfbuild.errors import InfraError, UsageError
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 RUNTIME = "dfbuild-"
 """What the names of runtime directories begin with."""
 _YOUNG = 60.0
@@ -34,6 +36,15 @@ def expanded(name: str) -> Path:
     if path is None or "\0" in name:
         raise UsageError(f"{name!r} is no path", hint="its first part may be ~ or ~USER of a user of this host")
     return path
+
+
+def require_name(name: str, what: str) -> str:
+    """`name`, if `what` in the work directory can be called so; raises `UsageError`."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} can't be {what}'s name", hint="letters, digits, '.', '_', '+' and '-', at most 64"
+        )
+    return name
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,9 +18,7 @@ from dfbuild.build.targets import ProgramsTarget, Target
 from dfbuild.errors import UsageError
 from dfbuild.model import Cell, Media, Refusal, StepKind
 from dfbuild.releases import Release
-from dfbuild.workspace import Workspace, atomic_write
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+from dfbuild.workspace import Workspace, atomic_write, require_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +86,9 @@ class Based:
         return replace(media, cdroms=(image.path / PROGRAMS,)) if self._able is not None else media
 
 
-def require_name(name: str) -> str:
-    """`name`, if a base image can be called so; raises `UsageError`."""
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} can't be a base image's name", hint="letters, digits, '.', '_', '+' and '-', at most 64"
-        )
-    return name
-
-
 def save(workspace: Workspace, base: Base) -> None:
     """Let its name stand for `base`, whatever it stood for."""
-    path = workspace.bases / f"{require_name(base.name)}.json"
+    path = workspace.bases / f"{require_name(base.name, 'a base image')}.json"
     atomic_write(path, json.dumps(asdict(base), indent=1, sort_keys=True) + "\n")
 
 
@@ -113,7 +101,7 @@ def find(workspace: Workspace, name: str, release: str = "") -> Base:
 
 
 def _read(workspace: Workspace, name: str) -> Base:
-    path = workspace.bases / f"{require_name(name)}.json"
+    path = workspace.bases / f"{require_name(name, 'a base image')}.json"
     try:
         return Base(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -131,3 +119,7 @@ def known(workspace: Workspace) -> list[Base]:
         with contextlib.suppress(UsageError):
             found.append(_read(workspace, path.stem))
     return found
+
+
+def _file(workspace: Workspace, name: str) -> Path:
+    return workspace.bases / f"{require_name(name, 'a base image')}.json"

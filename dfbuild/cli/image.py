@@ -26,7 +26,7 @@ from dfbuild.image import disk
 from dfbuild.image import iso as iso_image
 from dfbuild.matrix.follow import follow
 from dfbuild.source import detect
-from dfbuild.workspace import Workspace
+from dfbuild.workspace import Workspace, require_name
 
 _SUM = re.compile(r"[0-9A-Fa-f]{64}")
 _HEADER, _INSTALLED = "sys/sys/param.h", "usr/include/sys/param.h"
@@ -62,7 +62,7 @@ def take(arguments: argparse.Namespace) -> int:
     """Check the sum, make a base image of the file, and let its name stand for it."""
     workspace = Workspace.locate(arguments.work)
     medium = Path(arguments.medium).absolute()
-    name = bases.require_name(arguments.name or medium.stem)
+    name = require_name(arguments.name or medium.stem, "a base image")
     digest = _checked(medium, arguments.sha256)
     deadline = Deadline.after(BUILD_SECONDS, what=f"base image {name}")
     release = releases.load(arguments.release or _release(medium, workspace, deadline))

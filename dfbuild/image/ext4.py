@@ -7,13 +7,11 @@ the change time cannot be set on the host. `E2FSPROGS_FAKE_TIME` stops the clock
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from dfbuild.errors import BuildFailed
-
-Run = Callable[[Sequence[str | Path], Mapping[str, str]], str]
-"""Runs a command with more environment and returns what it printed; raises where it fails."""
+from dfbuild.image.ufs import Run
 
 _TIMES = ("atime", "ctime", "mtime")
 

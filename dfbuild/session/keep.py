@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import shutil
 import signal
 import struct
@@ -32,12 +31,11 @@ from dfbuild.session.booting import boot
 from dfbuild.session.held import CONSOLE_LOG, END_SECONDS, MANIFEST
 from dfbuild.session.messages import Problem, dump, error_of, parse, parse_manifest, problem_of
 from dfbuild.session.protocol import Manifest
-from dfbuild.workspace import RUNTIME, Workspace, runtime_directory
+from dfbuild.workspace import RUNTIME, Workspace, require_name, runtime_directory
 
 HOLDER_LOG = "holder.log"
 _LOCK = "lock"
 _RUNTIME = "k"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _FOREVER = 1e9
 # `struct flock` of fcntl(2). Open file description locks, because they can be asked about without being taken.
 _FLOCK = struct.Struct("@hhqqi4x")
@@ -192,11 +190,7 @@ def _clean_up(manifest: Path) -> None:
 
 
 def _directory(workspace: Workspace, name: str) -> Path:
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} can't be a guest's name", hint="letters, digits, '.', '_', '+' and '-', at most 64"
-        )
-    return workspace.guests / name
+    return workspace.guests / require_name(name, "a guest")
 
 
 def _held(directory: Path) -> bool:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from fakes import FakeGuest
 
-from dfbuild.cli import main
+from dfbuild.cli.guest import console
+from dfbuild.cli.parser import build
 from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import BootFailed, GuestCrashed, InfraError, UsageError
 from dfbuild.guest.protocol import State
@@ -73,9 +74,9 @@ def test_a_held_guest_is_found(holder: Holder) -> None:
 def test_its_console_is_followed_through_a_crash_to_its_end(
     holder: Holder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["guest", "console", "one", "--follow", "--work", str(holder.workspace.root)]
+    words = build().parse_args(["guest", "console", "one", "--follow", "--work", str(holder.workspace.root)])
     status: list[int] = []
-    reader = threading.Thread(target=lambda: status.append(main(words)))
+    reader = threading.Thread(target=lambda: status.append(console(words)))
     reader.start()
     with attach(keep.find(holder.workspace, "one")) as session:
         holder.guest.print(b"\r\n[    9.000000] Kernel panic - not syncing: test\r\n")

@@ -31,7 +31,7 @@ from dfbuild.build.dragonfly import edits
 from dfbuild.build.dragonfly.data import Edit
 from dfbuild.errors import BuildFailed, BuildKilled
 from dfbuild.source import Tree
-from dfbuild.workspace import Workspace, atomic_write
+from dfbuild.workspace import Workspace, atomic_write, remove
 
 _BYTES = "latin-1"
 _SOURCES = {".c", ".h", ".S", ".s"}
@@ -130,7 +130,7 @@ def sync(
     atomic_write(memory, json.dumps({name: what for name, what in present.items() if name not in gone}))
     before = {name: _directives(here.source / name) for name in gone}
     for name in sorted(gone, reverse=True):
-        _remove(here.source / name)
+        remove(here.source / name)
     by_file: dict[str, list[Edit]] = {}
     for change in changes:
         by_file.setdefault(change.file, []).append(change)
@@ -188,13 +188,6 @@ def _copy(source: Path, target: Path, kind: str, changes: Sequence[Edit]) -> Non
     else:
         shutil.copyfile(source, target)
     target.chmod(0o755 if kind == "program" else 0o644)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def key(words: Mapping[str, object]) -> str:
