@@ -29,7 +29,7 @@ from dfbuild.guest.accel import Accel, qemu_version
 from dfbuild.guest.argv import Paths
 from dfbuild.guest.protocol import GuestSpec
 from dfbuild.model import Disk, Media, Shape
-from dfbuild.workspace import runtime_directory
+from dfbuild.runtime import runtime_directory
 
 BUDGET = 0.2
 

@@ -31,10 +31,11 @@ from dfbuild.matrix import xen
 from dfbuild.model import Cell, Media, Shape, Variant, XenHost
 from dfbuild.releases import load
 from dfbuild.releases.schema import ShapeFields
+from dfbuild.runtime import runtime_directory
 from dfbuild.session import boot
 from dfbuild.shell import open_shell
 from dfbuild.suites.run import Event, ResultEvent, run_suites
-from dfbuild.workspace import Workspace, runtime_directory
+from dfbuild.workspace import Workspace
 
 RELEASE = load("reference")
 SHAPES = Shapes(RELEASE.shape, ShapeFields(), {})

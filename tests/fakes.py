@@ -13,7 +13,7 @@ from dfbuild.deadline import Deadline
 from dfbuild.errors import InfraError
 from dfbuild.guest.protocol import Exit, GuestSpec, State, WireEnds
 from dfbuild.model import Login, Media, Shape
-from dfbuild.workspace import runtime_directory
+from dfbuild.runtime import runtime_directory
 
 
 class FakeGuest:

@@ -24,7 +24,8 @@ from dfbuild.guest.protocol import GuestSpec
 from dfbuild.guest.xen.machine import XenMachine
 from dfbuild.image import cpio, libraries
 from dfbuild.model import Media, Shape, StepKind, XenHost
-from dfbuild.workspace import Workspace, runtime_directory
+from dfbuild.runtime import runtime_directory
+from dfbuild.workspace import Workspace
 
 # What an ordinary dom0 has: OpenSSH's server, a tar that makes holes, a shell that does not take its own for it.
 _PROGRAMS = {"usr/sbin/sshd": "usr/sbin/sshd", "usr/local/bin/tar": "bin/tar", "bin/sh": "bin/dash"}

@@ -15,9 +15,10 @@ from dfbuild.guest.protocol import GuestSpec
 from dfbuild.model import Cell, Media
 from dfbuild.releases import load
 from dfbuild.releases.schema import Release
+from dfbuild.runtime import runtime_directory
 from dfbuild.session import HeldSession, boot
 from dfbuild.shell import Shell, open_shell
-from dfbuild.workspace import Workspace, runtime_directory
+from dfbuild.workspace import Workspace
 
 
 @dataclass

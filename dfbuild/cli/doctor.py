@@ -19,8 +19,9 @@ from dfbuild.deadline import Deadline
 from dfbuild.errors import DfbuildError
 from dfbuild.model import GivenXenHost
 from dfbuild.process import run as run_program
+from dfbuild.runtime import runtime_directory
 from dfbuild.sandbox import Sandbox
-from dfbuild.workspace import Workspace, runtime_directory
+from dfbuild.workspace import Workspace
 
 _PATIENCE = 30.0
 _MEMORY_MIB = 1024

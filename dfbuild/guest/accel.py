@@ -18,8 +18,9 @@ from dfbuild.guest.argv import QEMU
 from dfbuild.guest.firmware import DEBUG_EXIT, PROGRESS, STAGES, STATUS, probe_rom
 from dfbuild.guest.models import DEFAULT_CPU
 from dfbuild.model import Shape
+from dfbuild.runtime import runtime_directory
 from dfbuild.sandbox import Sandbox
-from dfbuild.workspace import Workspace, atomic_write, runtime_directory
+from dfbuild.workspace import Workspace, atomic_write
 
 # The probe guest takes 0.15 s even under emulation; a loaded host gets some room.
 _PROBE_SECONDS = 3.0

@@ -23,10 +23,10 @@ from dfbuild.releases.schema import SshShell
 from dfbuild.results.directory import cell_directory
 from dfbuild.results.records import Attempt
 from dfbuild.results.verdict import cell_title, cell_verdict
+from dfbuild.runtime import runtime_directory
 from dfbuild.session import HeldSession, boot, boot_seconds, failure, hung, patience
 from dfbuild.shell import unspoken
 from dfbuild.suites.run import CheckEvent, EndEvent, Event, ResultEvent, run_suites
-from dfbuild.workspace import runtime_directory
 
 _START_SECONDS = 900.0
 """Until a guest is powered on, which on a Xen host made for it comes after that one's own boot."""

@@ -17,9 +17,9 @@ from dfbuild.guest.accel import probe
 from dfbuild.guest.protocol import Guest, GuestSpec
 from dfbuild.model import Cell, Media, StageReached
 from dfbuild.releases import Release
+from dfbuild.runtime import runtime_directory
 from dfbuild.session import HeldSession, boot
 from dfbuild.session.held import CONSOLE_LOG
-from dfbuild.workspace import runtime_directory
 
 _LINES = 20
 """Of the console, for a guest that comes to grief."""

@@ -19,7 +19,8 @@ from dfbuild.guest.xen.argv import LOG, host_argv, host_memory
 from dfbuild.guest.xen.machine import XenMachine
 from dfbuild.model import Cell, GivenXenHost, Media, Shape, StepKind, XenHost
 from dfbuild.releases import Release
-from dfbuild.workspace import Workspace, runtime_directory
+from dfbuild.runtime import runtime_directory
+from dfbuild.workspace import Workspace
 
 STATE = "state"
 _STOP_SECONDS = 15.0

@@ -26,12 +26,13 @@ from dfbuild.errors import Cancelled, DeadlineExceeded, DfbuildError, InfraError
 from dfbuild.guest.protocol import Guest, GuestSpec
 from dfbuild.model import Cell, Media, StageReached
 from dfbuild.releases import Release
+from dfbuild.runtime import RUNTIME, runtime_directory
 from dfbuild.session.attached import attach
 from dfbuild.session.booting import boot
 from dfbuild.session.held import CONSOLE_LOG, END_SECONDS, MANIFEST
 from dfbuild.session.messages import Problem, dump, error_of, parse, parse_manifest, problem_of
 from dfbuild.session.protocol import Manifest
-from dfbuild.workspace import RUNTIME, Workspace, require_name, runtime_directory
+from dfbuild.workspace import Workspace, require_name
 
 HOLDER_LOG = "holder.log"
 _LOCK = "lock"

@@ -22,7 +22,8 @@ from dfbuild.guest.accel import Accel
 from dfbuild.guest.protocol import Guest, GuestSpec
 from dfbuild.model import Cell, Media, StepKind, Variant
 from dfbuild.releases import load
-from dfbuild.workspace import Workspace, runtime_directory
+from dfbuild.runtime import runtime_directory
+from dfbuild.workspace import Workspace
 
 pytestmark = pytest.mark.boot
 

@@ -26,9 +26,10 @@ from dfbuild.guest.accel import probe
 from dfbuild.guest.protocol import Exit, Guest, GuestSpec
 from dfbuild.model import Cell, Media, Shape, Variant, Verdict
 from dfbuild.releases import Release, load
+from dfbuild.runtime import runtime_directory
 from dfbuild.session import attach, boot, keep
 from dfbuild.session.protocol import Manifest
-from dfbuild.workspace import Workspace, runtime_directory
+from dfbuild.workspace import Workspace
 
 pytestmark = pytest.mark.boot
 

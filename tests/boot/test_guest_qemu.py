@@ -22,7 +22,8 @@ from dfbuild.guest.process import EarlyDeath
 from dfbuild.guest.protocol import GuestSpec
 from dfbuild.guest.qemu import QemuGuest
 from dfbuild.model import Disk, Media, Shape
-from dfbuild.workspace import Workspace, runtime_directory
+from dfbuild.runtime import runtime_directory
+from dfbuild.workspace import Workspace
 
 pytestmark = pytest.mark.boot
 

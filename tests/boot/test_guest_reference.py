@@ -16,7 +16,8 @@ from dfbuild.guest import create
 from dfbuild.guest.accel import probe
 from dfbuild.guest.protocol import Guest, GuestSpec
 from dfbuild.model import Media, Shape
-from dfbuild.workspace import Workspace, runtime_directory
+from dfbuild.runtime import runtime_directory
+from dfbuild.workspace import Workspace
 
 pytestmark = pytest.mark.boot
 

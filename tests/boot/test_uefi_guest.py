@@ -22,7 +22,8 @@ from dfbuild.guest.protocol import GuestSpec
 from dfbuild.image import efidisk, esp
 from dfbuild.model import Cell, Disk, Media, Shape
 from dfbuild.releases import load
-from dfbuild.workspace import Workspace, runtime_directory
+from dfbuild.runtime import runtime_directory
+from dfbuild.workspace import Workspace
 
 pytestmark = pytest.mark.boot
 

@@ -28,9 +28,10 @@ from dfbuild.matrix import xen
 from dfbuild.model import Cell, GivenXenHost, Variant
 from dfbuild.releases import load
 from dfbuild.releases.schema import ShapeFields
+from dfbuild.runtime import runtime_directory
 from dfbuild.session import boot
 from dfbuild.shell import open_shell
-from dfbuild.workspace import Workspace, runtime_directory
+from dfbuild.workspace import Workspace
 
 pytestmark = [pytest.mark.boot, pytest.mark.timeout(900)]
 

@@ -31,9 +31,10 @@ from dfbuild.model import Cell, Media, Variant, XenHost
 from dfbuild.releases import load
 from dfbuild.releases.schema import ShapeFields
 from dfbuild.results.directory import cell_directory
+from dfbuild.runtime import runtime_directory
 from dfbuild.session import boot
 from dfbuild.shell import open_shell
-from dfbuild.workspace import Workspace, runtime_directory
+from dfbuild.workspace import Workspace
 
 pytestmark = [pytest.mark.boot, pytest.mark.timeout(900)]
 

@@ -29,7 +29,7 @@ from dfbuild.guest import create
 from dfbuild.guest.accel import Accel
 from dfbuild.guest.protocol import Guest, GuestSpec, State
 from dfbuild.model import Disk, Media, Shape, XenHost
-from dfbuild.workspace import runtime_directory
+from dfbuild.runtime import runtime_directory
 
 pytestmark = pytest.mark.boot
 

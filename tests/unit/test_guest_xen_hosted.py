@@ -31,7 +31,7 @@ from dfbuild.guest.xen.examine import examine
 from dfbuild.guest.xen.hosted import HostedGuest, panel_argv
 from dfbuild.guest.xen.reach import SshReach, given, once, reach
 from dfbuild.model import Disk, GivenXenHost, Media, Shape
-from dfbuild.workspace import runtime_directory
+from dfbuild.runtime import runtime_directory
 
 LOCAL = GivenXenHost("local")
 SHAPE = Shape("pv", hypervisor="xen-pv", disk="xen-blk", nic="xen-net", console="xen")

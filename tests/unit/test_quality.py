@@ -19,7 +19,7 @@ LAYERS = (
     ("model",),
     ("errors",),
     ("deadline", "filter"),
-    ("workspace", "process", "toml"),
+    ("workspace", "runtime", "process", "toml"),
     ("sandbox",),
     ("releases",),
     ("config",),

@@ -18,10 +18,11 @@ from dfbuild.errors import BootFailed, GuestCrashed, InfraError, UsageError
 from dfbuild.guest.protocol import State
 from dfbuild.model import Cell, Media, Shape, Variant
 from dfbuild.releases import load
+from dfbuild.runtime import runtime_directory
 from dfbuild.session import attach, keep
 from dfbuild.session.keep import Order, Progress, hold
 from dfbuild.session.messages import Problem, dump, dump_manifest, parse
-from dfbuild.workspace import Workspace, runtime_directory
+from dfbuild.workspace import Workspace
 
 UP = b"[    0.000000] Linux version 6.1\r\n\r\nreference login: "
 CELL = Cell(Variant("reference", "gcc-12", "on", "smp"), Shape("up"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dfbuild.workspace import runtime_directory
+from dfbuild.runtime import runtime_directory
 
 
 @pytest.fixture(autouse=True)
@@ -19,14 +19,14 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     short = Path(f"/tmp/dfb-test-{os.getpid()}")
     short.symlink_to(tmp_path)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
-    monkeypatch.setattr("dfbuild.workspace._YOUNG", -1.0)
+    monkeypatch.setattr("dfbuild.runtime._YOUNG", -1.0)
     yield tmp_path
     short.unlink()
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_live_one_has_stays(base: Path) -> None:
     ours = runtime_directory("g")
-    code = "import sys; from dfbuild.workspace import runtime_directory as r; print(r('g'), flush=True); input()"
+    code = "import sys; from dfbuild.runtime import runtime_directory as r; print(r('g'), flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         theirs = Path(other.stdout.readline().decode().strip())
