@@ -109,16 +109,27 @@ def _read(workspace: Workspace, name: str) -> Base:
         hint = f"there are: {others}" if others else "`dfbuild image import` makes one"
         raise UsageError(f"no base image is called {name!r}", hint=hint) from None
     except (ValueError, TypeError) as error:
-        raise UsageError("this is no base image's file", hint="import it again", file=path) from error
+        raise UsageError(
+            "this is no base image's file", hint="import it again, or remove the file", file=path
+        ) from error
 
 
 def known(workspace: Workspace) -> list[Base]:
     """All of them that can be used, by name."""
     found = []
-    for path in sorted(workspace.bases.glob("*.json")):
+    for name in _names(workspace):
         with contextlib.suppress(UsageError):
-            found.append(_read(workspace, path.stem))
+            found.append(_read(workspace, name))
     return found
+
+
+def whole(workspace: Workspace) -> list[Base]:
+    """All of them, by name. Raises `UsageError` if one cannot be read."""
+    return [_read(workspace, name) for name in _names(workspace)]
+
+
+def _names(workspace: Workspace) -> list[str]:
+    return sorted(path.stem for path in workspace.bases.glob("*.json"))
 
 
 def _file(workspace: Workspace, name: str) -> Path:

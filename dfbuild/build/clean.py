@@ -77,8 +77,9 @@ def clean(workspace: Workspace, unused: float | None, below: int | None, *, real
 
 
 def removable(workspace: Workspace) -> Iterator[Item]:
-    """Everything that can go. What base images stand for cannot: their media may not be at hand any more."""
-    kept = {base.key for base in bases.known(workspace)}
+    """Everything that can go. What base images stand for cannot: their media may not be at hand any more. Raises
+    `UsageError` for one of which it is not known what that is."""
+    kept = {base.key for base in bases.whole(workspace)}
     logs = {(path.parent.name, path.name): path for path in _directories(workspace.logs, depth=2)}
     for path in _directories(workspace.artefacts, depth=2):
         kind, key = path.parent.name, path.name

@@ -13,7 +13,7 @@ from dfbuild.build.complaint import complaint
 from dfbuild.build.recipe import Kitchen
 from dfbuild.build.store import tail
 from dfbuild.deadline import Deadline
-from dfbuild.errors import BuildFailed, BuildKilled
+from dfbuild.errors import BuildFailed, BuildKilled, HostFull
 from dfbuild.image.ufs import Run
 from dfbuild.sandbox import Sandbox
 
@@ -22,6 +22,8 @@ _LINE = 4096
 """How much of a line that does not end is kept."""
 _BACK = 60
 """Lines from a log's end in which the error that ended it is sought."""
+_FULL = ("No space left on device", "Disk quota exceeded")
+"""What a program says of ENOSPC and EDQUOT."""
 
 # A guest's CPUs can't wait, a build can. Where sessions are scheduled as groups (sched(7), autogroup) niceness
 # counts within one only, and the group has its own. Of those without privileges the kernel takes ten changes a
@@ -73,7 +75,7 @@ def _begin(
     """The component's log with the command line in it, and the line that runs it in the sandbox."""
     log = component_log(kitchen, component)
     words = [str(word) for word in argv]
-    with log.open("a", encoding="utf-8") as file:
+    with log.open("a", encoding="utf-8", errors="surrogateescape") as file:
         file.write(f"$ {' '.join(words)}\n")
     return log, sandbox.argv([*_YIELDING, *words])
 
@@ -82,10 +84,13 @@ def _require(status: int, argv: Sequence[str | Path], component: str, log: Path)
     """Raise `BuildFailed` unless the command ended well."""
     if status != 0:
         # Jobs beside the one that failed still print behind it, and every make(1) that gives up because of it.
+        last = tail(log)
+        if any(words in last for words in _FULL):
+            raise HostFull(f"{component}: the disk is full, see {log}", hint="`dfbuild clean` makes room")
         why = complaint(tail(log, _BACK)) or f"{argv[0]} ended with status {status}"
         # Of a signal a shell makes 128 and its number, and so does bwrap(1).
         failed = BuildKilled if status < 0 or status > _SIGNALLED else BuildFailed
-        raise failed(f"{component}: {why}", component=component, log=log, tail=tail(log))
+        raise failed(f"{component}: {why}", component=component, log=log, tail=last)
 
 
 def _watched(kitchen: Kitchen, argv: Sequence[str], log: Path, banner: re.Pattern[bytes]) -> int:

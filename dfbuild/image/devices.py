@@ -8,6 +8,7 @@ installation log (see `manifest.parse_log`).
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import stat
 from pathlib import Path
@@ -33,7 +34,7 @@ def make(script: str, directory: Path, run: Run, names: tuple[str, ...] = ("all"
     tool.write_text(_MKNOD)
     tool.chmod(0o755)
     copy = directory / "MAKEDEV"
-    copy.write_text(_MKNOD_PATH.sub(str(tool.absolute()), script))
+    copy.write_text(_MKNOD_PATH.sub(lambda _: shlex.quote(str(tool.absolute())), script))
     run(
         ["sh", "-c", 'cd "$1" && shift && exec sh MAKEDEV "$@"', "sh", directory, *names],
         {"MAKEDEVPATH": f"{tool.parent.absolute()}:/usr/bin:/bin"},

@@ -84,7 +84,10 @@ def sectors(layout: Layout, blocks: BootBlocks) -> dict[int, bytes]:
 
     Raises `BuildFailed` for boot blocks that do not fit, or that leave no room for the label.
     """
-    label = disklabel.pack(layout.label())
+    try:
+        label = disklabel.pack(layout.label())
+    except disklabel.BadLabel as error:
+        raise BuildFailed(f"the disk label: {error}", component="boot") from error
     at = disklabel.SECTOR_NUMBER * _SECTOR
     code = bytearray(blocks.slice)
     if len(code) > disklabel.BOOT_AREA:

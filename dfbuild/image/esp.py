@@ -6,6 +6,7 @@ newfs_msdos(8) (usr.sbin/installer/dfuibe_installer/fn_disk.c), and what a CD ha
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def _put(target: Path, pieces: Mapping[int, bytes]) -> None:
 
 def _write(program: Path, target: Path, sectors: int, format: Sequence[str | int], epoch: int, run: Run) -> None:
     with target.open("xb") as file:
-        file.truncate(sectors * mbr.SECTOR)
+        os.posix_fallocate(file.fileno(), 0, sectors * mbr.SECTOR)  # mcopy(1) says nothing of a full disk
     serial = zlib.crc32(program.read_bytes())
     environment = {"SOURCE_DATE_EPOCH": str(epoch), "TZ": "UTC", "MTOOLSRC": "/dev/null"}
     whole = [*format, "-T", sectors, "-v", "EFI", "-N", f"{serial:08x}"]

@@ -19,7 +19,7 @@ from dfbuild.errors import BuildFailed
 
 _COMPONENT = "image manifest"
 _PLAIN = re.compile(r"[^!-~]|[#*?\[\]\\=]")
-_NAME = re.compile(r"\\([0-7]{3})")
+_NAME = re.compile(r"\\([0-3][0-7]{2})")
 
 
 class Kind(StrEnum):
@@ -69,11 +69,11 @@ class Names:
 
 def _third_field(text: str) -> dict[str, int]:
     lines = (line.split(":") for line in text.splitlines() if line.strip() and not line.startswith("#"))
-    return {fields[0]: int(fields[2]) for fields in lines if len(fields) > 2 and fields[2].isdigit()}
+    return {fields[0]: int(fields[2]) for fields in lines if len(fields) > 2 and re.fullmatch("[0-9]+", fields[2])}
 
 
 def _number(what: str, name: str, known: Mapping[str, int]) -> int:
-    if name.isdigit():
+    if re.fullmatch("[0-9]+", name):
         return int(name)
     if name not in known:
         raise BuildFailed(f"the image has no {what} {name!r}", component=_COMPONENT)
@@ -105,7 +105,7 @@ def parse_log(text: str, names: Names) -> dict[str, dict[str, str | int]]:
                     entry["mode"] = int(value, 8)
                 case "flags" if sign:
                     entry["flags"] = "" if value in ("none", "0") else value
-                case "device" if sign:
+                case "device" if re.fullmatch("0x[0-9a-f]{1,8}|[0-9]{1,10}", value):
                     entry["device"] = int(value, 0)
                 case "type" if value in list(Kind):
                     entry["type"] = value

@@ -70,7 +70,7 @@ def require_same(record: RunRecord, planned: Plan) -> None:
     Results of two trees are no run's, nor are those of two machines.
     """
     for step in record.steps:
-        if step.verdict is Verdict.PASS and step.id not in planned.recipes:
+        if step.verdict in (Verdict.PASS, Verdict.BUILD_FAIL) and step.id not in planned.recipes:
             raise UsageError(
                 f"{step.kind} {step.name} is not made of what it was made of when run {record.id} began",
                 hint="the tree, a release's data or this host's compilers have changed: start a new run",

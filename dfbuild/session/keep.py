@@ -211,6 +211,8 @@ def _locked(directory: Path) -> Iterator[None]:
             fcntl.fcntl(file, fcntl.F_OFD_SETLK, _WHOLE_FILE)
         except BlockingIOError as error:
             raise UsageError(f"guest {directory.name!r} is up already") from error
+        # Of a killed one; its process's number may be anybody's by now, and who asks would believe it.
+        _clean_up(directory / MANIFEST)
         yield
 
 

@@ -7,16 +7,22 @@ import hashlib
 import json
 import os
 import posixpath
+import re
 import stat
 import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from dfbuild.errors import UsageError
 from dfbuild.workspace import atomic_write
 
-NO_SOURCE = frozenset({".git", ".hg", ".svn", "CVS"})
-"""What version control keeps inside a tree."""
+_NO_SOURCE = re.compile(r"\.git|\.hg|\.svn|CVS|\..*\.sw[a-p]|\.#.*|#.*#|.+~")
+
+
+def no_source(name: str) -> bool:
+    """Whether a file of that name is none of the tree's: version control keeps it there, or an editor."""
+    return _NO_SOURCE.fullmatch(name) is not None
 
 
 class Hashes:
@@ -65,6 +71,15 @@ class Hashes:
                 self._seen[part] = found
         return found
 
+    def stamps(self, parts: Iterable[str]) -> str:
+        """SHA-256 over the files in `parts`: their names, and what changes with their content. Reads none."""
+        total = hashlib.sha256()
+        for part in sorted(set(parts)):
+            for _, name, status in sorted(_walk(f"{self._root}/{part}", part), key=lambda found: found[1]):
+                if not stat.S_ISDIR(status.st_mode):
+                    total.update(f"{name}\0{_stamp(status)}\0".encode(errors="surrogateescape"))
+        return total.hexdigest()
+
     def afresh(self) -> Hashes:
         """The same, for whom nothing has been looked at yet."""
         return Hashes(self._root, self._memory)
@@ -75,15 +90,9 @@ class Hashes:
 
     def _entries(self, part: str) -> list[tuple[str, str, str]]:
         found: list[tuple[str, str, str]] = []
-        # Paths as plain text: a tree has tens of thousands.
-        stack = [(f"{self._root}/{part}", part)]
-        while stack:
-            path, name = stack.pop()
-            status = os.lstat(path)
+        for path, name, status in _walk(f"{self._root}/{part}", part):
             if stat.S_ISDIR(status.st_mode):
                 found.append((name, "directory", ""))
-                with os.scandir(path) as entries:
-                    stack += [(e.path, f"{name}/{e.name}") for e in entries if e.name not in NO_SOURCE]
             elif stat.S_ISLNK(status.st_mode):
                 found.append((name, "link", self._link(name, str(Path(path).readlink()), part)))
             elif stat.S_ISREG(status.st_mode):
@@ -102,7 +111,7 @@ class Hashes:
         return target
 
     def _content(self, path: str, name: str, status: os.stat_result) -> str:
-        seen = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        seen = _stamp(status)
         known = self._known.get(name)
         if isinstance(known, list) and known[:-1] == seen:
             return str(known[-1])
@@ -111,3 +120,21 @@ class Hashes:
         self._known[name] = [*seen, content]
         self._learned = True
         return content
+
+
+def _walk(path: str, name: str) -> Iterator[tuple[str, str, os.stat_result]]:
+    """Everything in the tree's part `name`, which lies at `path`: its place, its name, what it is. In no order."""
+    # Paths as plain text: a tree has tens of thousands.
+    stack = [(path, name)]
+    while stack:
+        path, name = stack.pop()
+        status = os.lstat(path)
+        yield path, name, status
+        if stat.S_ISDIR(status.st_mode):
+            with os.scandir(path) as entries:
+                stack += [(e.path, f"{name}/{e.name}") for e in entries if not no_source(e.name)]
+
+
+def _stamp(status: os.stat_result) -> list[int]:
+    """What is another one once the file has other content."""
+    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +11,9 @@ from dfbuild import process
 from dfbuild.deadline import Deadline
 from dfbuild.errors import InfraError, UsageError
 from dfbuild.sandbox import Sandbox
-from dfbuild.source.hashes import NO_SOURCE
+from dfbuild.source.hashes import no_source
 from dfbuild.source.tree import Tree, opened
-from dfbuild.workspace import Workspace, mark_used
+from dfbuild.workspace import Workspace, mark_used, remove
 
 
 def patched(
@@ -30,14 +29,15 @@ def patched(
     does not apply, naming file and line of the tree where it does not. `say` gets a line before the tree is copied.
     """
     texts = [_read(patch) for patch in patches]
-    names = sorted(entry.name for entry in tree.path.iterdir() if entry.name not in NO_SOURCE)
-    total = hashlib.sha256(tree.hash_of(names).encode())
+    names = sorted(entry.name for entry in tree.path.iterdir() if not no_source(entry.name))
+    was = tree.hash_of(names)
+    total = hashlib.sha256(was.encode())
     for text in texts:
         total.update(hashlib.sha256(text).digest())
     target = workspace.sources / f"patched-{total.hexdigest()[:20]}"
     if not target.is_dir():
         say(f"copying {tree.path} for its patches")
-        _make(tree, names, list(zip(patches, texts, strict=True)), target, deadline)
+        _make(tree, names, was, list(zip(patches, texts, strict=True)), target, deadline)
     mark_used(target)
     return opened(target, tree.release, workspace)
 
@@ -53,7 +53,12 @@ def _read(patch: Path) -> bytes:
 
 
 def _make(
-    tree: Tree, names: Sequence[str], patches: Sequence[tuple[Path, bytes]], target: Path, deadline: Deadline
+    tree: Tree,
+    names: Sequence[str],
+    was: str,
+    patches: Sequence[tuple[Path, bytes]],
+    target: Path,
+    deadline: Deadline,
 ) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=target.parent, prefix=".patched-"))
@@ -62,9 +67,15 @@ def _make(
     try:
         if len(patches) == 1:  # A later one may need what an earlier one makes.
             _apply(*patches[0], place / "checked", copy, deadline, check=tree.path)
-        copied = process.run(["cp", "-a", "--", *(tree.path / name for name in names), copy], deadline)
-        if copied.status != 0:
-            raise InfraError(f"cannot copy {tree.path}: {copied.output.strip()}")
+        with tree.unchanged(names, was):
+            commands: tuple[list[str | Path], ...] = (
+                ["cp", "-a", "--", *(tree.path / name for name in names), copy],
+                ["chmod", "-R", "u+rwX", copy],  # A checkout may be for reading only.
+            )
+            for argv in commands:
+                copied = process.run(argv, deadline)
+                if copied.status != 0:
+                    raise InfraError(f"cannot copy {tree.path}: {copied.output.strip()}")
         for number, (patch, text) in enumerate(patches):
             _apply(patch, text, place / str(number), copy, deadline)
         copy.rename(target)
@@ -72,7 +83,7 @@ def _make(
         if not target.is_dir():  # somebody else was quicker
             raise
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        remove(place)
 
 
 def _apply(

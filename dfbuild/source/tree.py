@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
-import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dfbuild import process
 from dfbuild.deadline import Deadline
-from dfbuild.errors import InfraError, UsageError
+from dfbuild.errors import BuildFailed, InfraError, UsageError
 from dfbuild.releases import Release, available, load
 from dfbuild.sandbox import Mount, Sandbox
 from dfbuild.source.hashes import Hashes
-from dfbuild.workspace import Workspace, expanded, mark_used
+from dfbuild.workspace import Workspace, expanded, mark_used, remove
 
 _HINT = "name a checkout with --src, or a repository with --src and a revision in it with --rev"
+_SHA256_DIGITS = 64
 _REPOSITORY = Path("/repository")
 _GIT = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false")
 
@@ -35,6 +36,31 @@ class Tree:
     def still(self) -> Tree:
         """The same tree for one command's time: each part of it is looked at once."""
         return Tree(self.path, self.release, self.hashes.still())
+
+    @contextlib.contextmanager
+    def unchanged(self, parts: Iterable[str], was: str) -> Iterator[None]:
+        """Raise `InfraError` unless `parts` are, when the block begins, what they were when `hash_of` was `was`,
+        and no file of theirs is touched inside; instead of a `BuildFailed`, too.
+
+        A user's tree is built from where it lies.
+        """
+        parts = tuple(parts)
+        began = self.hashes.stamps(parts)
+        self.require_still(parts, was)
+        try:
+            yield
+        except BuildFailed:
+            self._require_untouched(parts, began)
+            raise
+        self._require_untouched(parts, began)
+
+    def _require_untouched(self, parts: Iterable[str], began: str) -> None:
+        try:
+            now = self.hashes.stamps(parts)
+        except OSError as error:
+            now = str(error)
+        if now != began:
+            raise changed_meanwhile(self.path)
 
     def require_still(self, parts: Iterable[str], was: str) -> None:
         """Raise `InfraError` unless `parts` are what they were when `hash_of` them was `was`."""
@@ -90,7 +116,13 @@ def open_tree(
     if rev:
         path = _export(path, rev, workspace, deadline)
         mark_used(path)
-    return opened(path, release or detect(path, wanted), workspace)
+    found = opened(path, release or detect(path, wanted), workspace)
+    if workspace.root.resolve().is_relative_to(path.resolve()):
+        raise UsageError(
+            f"the work directory {workspace.root} lies in the tree {path}, which it would be a part of",
+            hint="name one elsewhere with --work",
+        )
+    return found
 
 
 def opened(path: Path, release: str, workspace: Workspace) -> Tree:
@@ -136,7 +168,9 @@ def _export(repository: Path, rev: str, workspace: Workspace, deadline: Deadline
     directory = _git_directory(repository)
     if not directory.exists():
         raise UsageError(f"{repository} is no git repository, and --rev names a revision of one", hint=_HINT)
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_DIR": str(directory)}
+    # A hook's environment may name another repository's parts.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_DIR": str(directory)}
     tree = _git(["rev-parse", "--verify", "--end-of-options", f"{rev}^{{tree}}"], environment, deadline)
     if tree.status != 0:
         raise UsageError(f"{repository} has no revision {rev!r}", hint="git -C DIR branch --all; git -C DIR tag")
@@ -145,19 +179,28 @@ def _export(repository: Path, rev: str, workspace: Workspace, deadline: Deadline
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    unpacked = Path(tempfile.mkdtemp(dir=target.parent, prefix=".export-"))
-    packed = unpacked.with_suffix(".tar")
+    place = Path(tempfile.mkdtemp(dir=target.parent, prefix=".export-"))
+    packed, unpacked, empty = place / "tar", place / "tree", place / "git"
+    unpacked.mkdir()
     try:
         common = _git(["rev-parse", "--path-format=absolute", "--git-common-dir"], environment, deadline)
         if common.status != 0:
             raise InfraError(f"cannot read {repository}: {common.output.strip()}")
-        # What the repository's own configuration has git run for its files is run where it can do nothing.
+        # Files by a tree's hash are what is in it: the repository's own configuration, which may change them on the
+        # way out, is not there, only its objects.
         sandbox = Sandbox(
-            writable=(target.parent,),
+            writable=(place,),
             mounts=(Mount(_REPOSITORY, Path(common.output.strip())),),
-            environment={"GIT_DIR": str(_REPOSITORY), "GIT_NO_LAZY_FETCH": "1"},
+            environment={
+                "GIT_DIR": str(empty),
+                "GIT_OBJECT_DIRECTORY": str(_REPOSITORY / "objects"),
+                "GIT_CONFIG_NOSYSTEM": "1",
+                "GIT_NO_LAZY_FETCH": "1",
+            },
         )
+        kind = "sha256" if len(name) == _SHA256_DIGITS else "sha1"
         commands: tuple[list[str | Path], ...] = (
+            ["env", "-u", "GIT_OBJECT_DIRECTORY", *_GIT, "init", "-q", "--bare", f"--object-format={kind}", empty],
             [*_GIT, "archive", "--format=tar", "-o", packed, name],
             ["tar", "-x", "--no-same-owner", "-f", packed, "-C", unpacked],
         )
@@ -171,8 +214,7 @@ def _export(repository: Path, rev: str, workspace: Workspace, deadline: Deadline
         if not target.is_dir():  # somebody else was quicker
             raise
     finally:
-        packed.unlink(missing_ok=True)
-        shutil.rmtree(unpacked, ignore_errors=True)
+        remove(place)
     return target
 
 

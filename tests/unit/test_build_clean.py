@@ -124,6 +124,14 @@ def test_what_a_base_image_stands_for_stays(workspace: Workspace) -> None:
     assert path.exists()
 
 
+def test_nothing_goes_while_a_base_image_cannot_be_read(workspace: Workspace) -> None:
+    path = made(workspace, StepKind.IMAGE, "installed", 100)
+    (workspace.bases / "stable.json").parent.mkdir(parents=True, exist_ok=True)
+    (workspace.bases / "stable.json").touch()
+    assert clean(workspace, "--unused", "0") == 2
+    assert path.exists()
+
+
 def test_what_a_killed_process_left_goes_whatever_its_age(workspace: Workspace) -> None:
     left = [aged(workspace.sources / ".patched-x", 0), aged(workspace.root / ".removed" / "y", 0)]
     assert clean(workspace) == 0

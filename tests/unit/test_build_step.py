@@ -11,7 +11,7 @@ import pytest
 from dfbuild.build import step
 from dfbuild.build.recipe import Kitchen
 from dfbuild.deadline import Deadline
-from dfbuild.errors import BuildFailed, BuildKilled, DeadlineExceeded
+from dfbuild.errors import BuildFailed, BuildKilled, DeadlineExceeded, HostFull
 from dfbuild.sandbox import Sandbox
 from dfbuild.workspace import Workspace
 
@@ -44,6 +44,11 @@ def test_banners_are_progress_and_everything_is_logged(tmp_path: Path) -> None:
     log = (tmp_path / "logs" / "bin-part.log").read_bytes()
     assert log.startswith(b"$ sh -c ")
     assert log.endswith(b"===> one \nno ===> banner\n===> two\xff\n===>\nlasterror\n")
+
+
+def test_a_full_disk_is_not_the_trees_fault(tmp_path: Path) -> None:
+    with pytest.raises(HostFull, match=r"bin/part: the disk is full, see .*bin-part\.log"):
+        sh(kitchen(tmp_path, []), "echo 'cat: write error: No space left on device' >&2; exit 1")
 
 
 def test_a_program_that_is_run_twice_has_said_what_it_said_this_time(tmp_path: Path) -> None:

@@ -155,6 +155,17 @@ def test_what_a_killed_holder_leaves_is_cleaned_up(holder: Holder, tmp_path: Pat
     assert not (stale / "guest.json").exists() and not sockets.exists()
 
 
+def test_a_guest_that_comes_up_is_not_taken_for_the_one_that_was_killed(holder: Holder) -> None:
+    booting = holder.workspace.guests / "booting"
+    booting.mkdir()
+    (booting / "guest.json").write_bytes(dump_manifest(keep.find(holder.workspace, "one")))
+    with keep._locked(booting):
+        assert keep.names(holder.workspace) == ("one",)
+        with pytest.raises(UsageError, match="no guest is up as 'booting'"):
+            keep.down(holder.workspace, "booting", Deadline.after(1))
+    assert holder.guest.state is not State.ENDED
+
+
 def test_cleaning_up_removes_no_directory_but_a_guests(holder: Holder, tmp_path: Path) -> None:
     stale = holder.workspace.guests / "stale"
     precious = tmp_path / "precious"

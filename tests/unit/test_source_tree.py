@@ -17,7 +17,7 @@ from dfbuild.build.dragonfly import within
 from dfbuild.build.recipe import Kitchen, Recipe
 from dfbuild.build.store import ArtefactStore
 from dfbuild.deadline import Deadline
-from dfbuild.errors import InfraError, UsageError
+from dfbuild.errors import BuildFailed, InfraError, UsageError
 from dfbuild.model import StepKind
 from dfbuild.source import Tree, detect, open_tree, patched
 from dfbuild.source.hashes import Hashes
@@ -127,7 +127,7 @@ def test_hashes_are_remembered_and_a_spoilt_memory_is_not_believed(tmp_path: Pat
         assert Hashes(root, memory).of("bin") == whole
 
 
-@pytest.mark.parametrize("change", ["write", "remove", "nothing"])
+@pytest.mark.parametrize("change", ["write", "remove", "put back", "break", "nothing"])
 def test_what_is_built_from_a_tree_that_changes_meanwhile_is_not_kept(
     tmp_path: Path, workspace: Workspace, deadline: Deadline, change: str
 ) -> None:
@@ -141,6 +141,12 @@ def test_what_is_built_from_a_tree_that_changes_meanwhile_is_not_kept(
                 (root / "bin/one").write_text("edited")
             case "remove":
                 (root / "bin/one").unlink()
+            case "put back":
+                (root / "bin/one").write_text("edited")
+                (root / "bin/one").write_text(made)
+            case "break":
+                (root / "bin/one").write_text("edited")
+                raise BuildFailed("edited: syntax error", component="bin")
         return {"made": made}
 
     recipe = Recipe(StepKind.WORLD, "world", {"tree": still.hash_of(["bin"])}, within.steady(still, ["bin"], make))
@@ -151,6 +157,35 @@ def test_what_is_built_from_a_tree_that_changes_meanwhile_is_not_kept(
     with pytest.raises(InfraError, match="was changed while it was built from"):
         store.make(recipe, (), deadline, print)
     assert store.find(recipe) is None
+
+
+def test_what_changes_between_key_and_build_is_told_before_anything_is_built(
+    tmp_path: Path, workspace: Workspace, deadline: Deadline
+) -> None:
+    root = tree(tmp_path / "tree")
+    still = open_tree(str(root), workspace, deadline).still()
+    was = still.hash_of(["bin"])
+    (root / "bin/one").write_text("edited")
+    with pytest.raises(InfraError, match="was changed"), still.unchanged(["bin"], was):
+        pytest.fail("built")
+
+
+@pytest.mark.parametrize("name", [".one.swp", "one~", ".#one", "#one#"])
+def test_what_editors_keep_beside_a_file_is_no_source(
+    name: str, tmp_path: Path, workspace: Workspace, deadline: Deadline
+) -> None:
+    root = tree(tmp_path / "tree")
+    opened = open_tree(str(root), workspace, deadline)
+    was = opened.hash_of(["bin"])
+    with opened.unchanged(["bin"], was):
+        (root / "bin" / name).write_text("not yet saved")
+    assert opened.hash_of(["bin"]) == was
+
+
+def test_a_work_directory_in_the_tree_is_refused(tmp_path: Path, deadline: Deadline) -> None:
+    root = tree(tmp_path / "tree")
+    with pytest.raises(UsageError, match="lies in the tree"):
+        open_tree(str(root), Workspace(root / "work"), deadline)
 
 
 def test_a_tree_that_stands_still_is_looked_at_once(
@@ -222,6 +257,36 @@ def test_revisions_come_out_of_repositories(
             open_tree(str(repository), workspace, deadline, rev=wrong)
 
 
+def test_what_comes_out_is_what_is_in_it_whatever_the_repository_says(
+    tmp_path: Path, workspace: Workspace, deadline: Deadline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tree(tmp_path / "tree")
+    git(repository, "init", "-q")
+    (repository / "bin/one").write_text("1\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "x")
+    git(repository, "config", "core.autocrlf", "true")
+    (repository / ".git/info").mkdir(exist_ok=True)
+    (repository / ".git/info/attributes").write_text("sys export-ignore\n")
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(tmp_path / "elsewhere"))
+    exported = open_tree(str(repository), workspace, deadline, rev="main")
+    assert (exported.path / "bin/one").read_bytes() == b"1\n" and (exported.path / PARAM).is_file()
+
+
+def test_a_submodule_has_revisions_too(tmp_path: Path, workspace: Workspace, deadline: Deadline) -> None:
+    inner, outer = tree(tmp_path / "inner"), tmp_path / "outer"
+    outer.mkdir()
+    for repository in (inner, outer):
+        git(repository, "init", "-q")
+        git(repository, "add", ".")
+        git(repository, "commit", "-q", "--allow-empty", "-m", "x")
+    git(outer, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "dragonfly")
+    assert (
+        open_tree(str(outer / "dragonfly"), workspace, deadline, rev="HEAD").path / "bin/one"
+    ).read_text() == "1"
+
+
 def test_what_a_repository_has_git_run_can_do_nothing(
     tmp_path: Path, workspace: Workspace, deadline: Deadline
 ) -> None:
@@ -287,6 +352,17 @@ def test_patches_go_into_a_copy_and_the_tree_stays_as_it_is(
     assert patched(given_tree, [patch(tmp_path, GOOD, "again.patch")], workspace, deadline).path == made.path
     (given_tree.path / "bin/three").write_text("3")
     assert (patched(given_tree, [patch(tmp_path, GOOD)], workspace, deadline).path / "bin/three").exists()
+
+
+def test_a_tree_for_reading_only_is_patched(tmp_path: Path, workspace: Workspace, deadline: Deadline) -> None:
+    given_tree = open_tree(str(tree(tmp_path / "tree")), workspace, deadline)
+    modes = {path: path.stat().st_mode for path in [given_tree.path, *given_tree.path.rglob("*")]}
+    for path, mode in modes.items():
+        path.chmod(mode & 0o555)
+    made = patched(given_tree, [patch(tmp_path, GOOD)], workspace, deadline)
+    assert (made.path / "bin").stat().st_mode & 0o700 == 0o700
+    for path, mode in modes.items():
+        path.chmod(mode)
 
 
 def test_patches_are_applied_one_upon_the_other(tmp_path: Path, workspace: Workspace, deadline: Deadline) -> None:

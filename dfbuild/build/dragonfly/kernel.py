@@ -87,7 +87,12 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
     was = tree.hash_of(names)
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
-        with objects.place(kitchen.workspace, objects.key(way), kitchen.directory / "work", kitchen.say) as here:
+        work = kitchen.directory / "work"
+        with (
+            objects.place(kitchen.workspace, objects.key(way), work, kitchen.say) as here,
+            # In there, where a failure lets the next one begin anew: the copy may hold what is no longer there.
+            tree.unchanged(names, was),
+        ):
             changed = objects.sync(here, tree, names, changes, ours)
             if here.old:
                 kitchen.say(f"{len(changed.names)} files of the source changed")
@@ -95,9 +100,7 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
             again = site.build(configuration, changed)
             facts = site.prove(compiler, variant.toolchain, protector)
             site.install()
-            # In here, where a failure lets the next one begin anew: the copy may hold what is no longer there.
-            tree.require_still(names, was)
-        shutil.rmtree(kitchen.directory / "work", ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
         return {**facts, "name": ident, "incremental": here.old, "jobs": within.jobs(), "again with one job": again}
 
     inputs = {

@@ -34,6 +34,8 @@ from dfbuild.source import Tree
 from dfbuild.workspace import Workspace, atomic_write, remove
 
 _BYTES = "latin-1"
+_CLOCK_SECONDS = 60.0
+"""How far a clock may be wrong."""
 _SOURCES = {".c", ".h", ".S", ".s"}
 _DIRECTIVE = re.compile(r"^[ \t]*#(?:.*\\\n)*.*", re.MULTILINE)
 
@@ -83,7 +85,7 @@ def place(workspace: Workspace, key: str, otherwise: Path, say: Callable[[str], 
             yield _fresh(otherwise)
             return
         mark = path / "open"
-        cut_off = mark.exists() or not (path / "obj").is_dir()
+        cut_off = mark.exists() or not (path / "obj").is_dir() or _later(path / "source.json")
         found = _fresh(path) if cut_off else Place(path, old=True)
         mark.touch()
         try:
@@ -98,9 +100,14 @@ def place(workspace: Workspace, key: str, otherwise: Path, say: Callable[[str], 
         os.close(fd)
 
 
+def _later(file: Path) -> bool:
+    """Whether `file` is of a time that has yet to come: what was made with it would look newer than any change."""
+    return file.is_file() and file.stat().st_mtime > time.time() + _CLOCK_SECONDS
+
+
 def _fresh(path: Path) -> Place:
     for name in ("source", "obj"):
-        shutil.rmtree(path / name, ignore_errors=True)
+        remove(path / name)
         (path / name).mkdir(parents=True)
     (path / "source.json").unlink(missing_ok=True)
     return Place(path, old=False)

@@ -114,4 +114,5 @@ def _link(source: Path, target: Path) -> None:
 
 def names(tree: Path) -> Names:
     """The numbers of users and groups that `tree` itself has."""
-    return Names.parse(disks.read(tree, "etc/master.passwd").decode(), disks.read(tree, "etc/group").decode())
+    texts = (disks.read(tree, name).decode("latin-1") for name in ("etc/master.passwd", "etc/group"))
+    return Names.parse(*texts)

@@ -59,14 +59,13 @@ class Parts:
 
 
 def steady(tree: Tree, names: Sequence[str], make: Make) -> Make:
-    """`make`, for as long as `names` of `tree` are what they are now, when the content key is made: it raises
-    `InfraError` at its end if they are not. A user's tree is built from where it lies."""
+    """`make`, for as long as `names` of `tree` are what they are now, when the content key is made: see
+    `Tree.unchanged`."""
     was = tree.hash_of(names)
 
     def watched(kitchen: Kitchen) -> Mapping[str, Any]:
-        facts = make(kitchen)
-        tree.require_still(names, was)
-        return facts
+        with tree.unchanged(names, was):
+            return make(kitchen)
 
     return watched
 

@@ -49,10 +49,15 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
         *(toolchain.recipe(release, tree, compiler) for compiler in build.native),
     )
 
+    was = tree.hash_of(parts.names)
+
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
-        with objects.place(
-            kitchen.workspace, kitchen.directory.name, kitchen.directory / "work", kitchen.say
-        ) as here:
+        with (
+            objects.place(
+                kitchen.workspace, kitchen.directory.name, kitchen.directory / "work", kitchen.say
+            ) as here,
+            tree.unchanged(parts.names, was),
+        ):
             if here.old:
                 kitchen.say("going on where the last attempt failed")
             made = everything(kitchen, here.objects)
@@ -97,7 +102,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
         "proof": [release.toolchains[name].comment, protection.model_dump()],
         "form": 2 if build.platform else 1,  # where links to libraries lead
     }
-    return Recipe(StepKind.WORLD, label(name, protection), inputs, parts.steady(make), needs=needs, minutes=600)
+    return Recipe(StepKind.WORLD, label(name, protection), inputs, make, needs=needs, minutes=600)
 
 
 def environment(cross: Mapping[str, str], build: data.Build) -> dict[str, str]:
@@ -149,7 +154,7 @@ def _digest(tree: Path, files: Sequence[str]) -> str:
     total = hashlib.sha256()
     for name in files:
         path = tree / name
-        total.update(f"{name}\0{path.stat().st_mode & 0o100}\0".encode())
+        total.update(f"{name}\0{path.stat().st_mode & 0o100}\0".encode(errors="surrogateescape"))
         total.update(hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()
 
