@@ -115,6 +115,20 @@ def test_later_words_win_and_what_is_gone_is_forgotten() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("lines", "flags"),
+    [
+        ("mode=0555 flags=schg /d/e\nflags=xlink /d/e\n", "schg,xlink"),
+        ("flags=xlink /d/e\nflags=xlink /d/e\n", "xlink"),
+        ("flags=schg /d/e\nflags=none /d/e\nflags=xlink /d/e\n", "xlink"),
+        ("flags=xlink /d/e\nmode=0555 flags=schg /d/e\n", "schg"),
+    ],
+)
+def test_chflags_adds_to_what_a_file_has(lines: str, flags: str) -> None:
+    merged = metalog.merge(metalog.parse(lines, "/d"), metalog.Tree({"e": "dir"}, {}))
+    assert merged["e"]["flags"] == flags
+
+
 def test_a_path_through_links_means_the_file_there() -> None:
     links = {"share/man/en/man1": "../man1", "sys": "usr/src/sys", "abs": "/share", "share/last": "man"}
     assert metalog.resolve("share/man/en/man1/ls.1", links) == "share/man/man1/ls.1"

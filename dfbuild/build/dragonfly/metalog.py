@@ -92,12 +92,17 @@ def resolve(path: str, links: Mapping[str, str]) -> str:
 
 
 def merge(entries: Iterable[tuple[str, Mapping[str, str]]], tree: Tree) -> dict[str, dict[str, str]]:
-    """By the path of everything that is there, what was said of it. A later word wins over an earlier one."""
+    """By the path of everything that is there, what was said of it. A later word wins over an earlier one; but what
+    chflags(1) sets, whose lines say nothing else, a file has besides the flags that it had."""
     merged: dict[str, dict[str, str]] = {}
     for path, words in entries:
         where = resolve(path, tree.links)
         if where in tree.types:
-            merged.setdefault(where, {"type": tree.types[where]}).update(words)
+            entry = merged.setdefault(where, {"type": tree.types[where]})
+            had = entry.get("flags", "none")
+            entry.update(words)
+            if words.keys() == {"flags"} and "none" not in (had, words["flags"]):
+                entry["flags"] = ",".join(dict.fromkeys([*had.split(","), *words["flags"].split(",")]))
     return merged
 
 

@@ -100,7 +100,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
         "world": world.model_dump(exclude={"kit"}),
         "flags": list(flags),
         "proof": [release.toolchains[name].comment, protection.model_dump()],
-        "form": 2 if build.platform else 1,  # where links to libraries lead
+        "form": 3 if build.platform else 1,  # where links to libraries lead, and what chflags(1) adds to
     }
     return Recipe(StepKind.WORLD, label(name, protection), inputs, make, needs=needs, minutes=600)
 
