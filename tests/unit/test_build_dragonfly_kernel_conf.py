@@ -9,10 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfbuild import releases
-from dfbuild.build.dragonfly import kernconf
+from dfbuild.build.dragonfly import data, kernconf, kernel
 from dfbuild.errors import UsageError
+from dfbuild.model import Variant
 from dfbuild.releases.schema import Kernel
+from dfbuild.source import Tree
+from dfbuild.source.hashes import Hashes
 
+MINE = Variant("1.2", "gcc34", "on", "mine")
 BASE = """\
 machine\t\ti386
 cpu\t\tI386_CPU
@@ -125,9 +129,23 @@ def test_a_user_s_own_configuration_wins_over_the_release_s(tmp_path: Path) -> N
         kernconf.read(Kernel(config="GONE"), tmp_path, "GENERIC")
 
 
+@pytest.mark.parametrize(
+    "wish", [Kernel(config="GONE"), Kernel(without=("device gone",)), Kernel(options={"A B": ""})]
+)
+def test_what_is_wrong_with_a_kernel_names_it(wish: Kernel, tmp_path: Path) -> None:
+    release = releases.load("1.2")
+    release = release.model_copy(update={"kernels": {**release.kernels, "mine": wish}})
+    generic = tmp_path / data.kernel(release).config
+    generic.parent.mkdir(parents=True)
+    generic.write_text(BASE)
+    with pytest.raises(UsageError) as caught:
+        kernel.recipe(release, Tree(tmp_path, "1.2", Hashes(tmp_path, tmp_path / ".memory")), MINE)
+    assert caught.value.key == "kernels.mine"
+
+
 def test_every_release_s_kernels_can_be_derived() -> None:
     found = [releases.load(name) for name in releases.available()]
     for release in (one for one in found if one.target == "dragonfly"):
-        for kernel in release.kernels.values():
-            text = kernconf.derive(BASE, "TEST", kernel, {})
-            assert all(f"options {option}" in " ".join(lines(text)) for option in kernel.options)
+        for one in release.kernels.values():
+            text = kernconf.derive(BASE, "TEST", one, {})
+            assert all(f"options {option}" in " ".join(lines(text)) for option in one.options)

@@ -31,7 +31,7 @@ from dfbuild.build.dragonfly import (
 )
 from dfbuild.build.dragonfly.layout import KIT, OBJ, SRC
 from dfbuild.build.recipe import Kitchen, Recipe
-from dfbuild.errors import BuildFailed
+from dfbuild.errors import BuildFailed, UsageError
 from dfbuild.image.templates import images
 from dfbuild.model import StepKind, Variant
 from dfbuild.releases import Release
@@ -67,7 +67,10 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
     flags = compiler.known(protector.flags)
     ident = kernconf.name(which, variant.toolchain, protected=bool(protector.present))
     makeoptions = {"DEBUG": "-g", **({"CONF_CFLAGS": " ".join(flags)} if flags else {})}
-    configuration = kernconf.derive(kernconf.read(kernel, tree.path, own.config), ident, kernel, makeoptions)
+    try:
+        configuration = kernconf.derive(kernconf.read(kernel, tree.path, own.config), ident, kernel, makeoptions)
+    except UsageError as error:
+        raise UsageError(error.message, hint=error.hint, key=f"kernels.{which}") from error
     names = (*build.sources, *own.sources)
     changes = edits.within((*build.edits, *build.compilers[variant.toolchain].edits), names)
     kit = worldkit.extended(release, tree, "kernel kit", own.kit)
