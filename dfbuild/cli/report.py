@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         asked = arguments.against or _asked(record)
         against = baseline(store, asked, record.name, before=run_id)
         if asked and against is None:
-            print(f"nothing to compare with: no run of {record.name} before it was finished", file=sys.stderr)
+            print(f"nothing to compare with: no earlier run of {record.name} is finished", file=sys.stderr)
         comparison = _compare(store, record, against)
         if arguments.junit:
             _write(arguments.junit, junit.render(record, workspace))
