@@ -72,12 +72,15 @@ class Hashes:
         return found
 
     def stamps(self, parts: Iterable[str]) -> str:
-        """SHA-256 over the files in `parts`: their names, and what changes with their content. Reads none."""
+        """SHA-256 over the files in `parts`, none of which is read: names, inodes, sizes and times of modification.
+
+        Who only makes a hard link to a file, or changes its mode, does not change that.
+        """
         total = hashlib.sha256()
         for part in sorted(set(parts)):
             for _, name, status in sorted(_walk(f"{self._root}/{part}", part), key=lambda found: found[1]):
                 if not stat.S_ISDIR(status.st_mode):
-                    total.update(f"{name}\0{_stamp(status)}\0".encode(errors="surrogateescape"))
+                    total.update(f"{name}\0{_stamp(status)[:-1]}\0".encode(errors="surrogateescape"))
         return total.hexdigest()
 
     def afresh(self) -> Hashes:
@@ -136,5 +139,5 @@ def _walk(path: str, name: str) -> Iterator[tuple[str, str, os.stat_result]]:
 
 
 def _stamp(status: os.stat_result) -> list[int]:
-    """What is another one once the file has other content."""
+    """What is another one once the file has other content; the time of the last change of any kind comes last."""
     return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

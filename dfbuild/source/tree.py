@@ -39,8 +39,8 @@ class Tree:
 
     @contextlib.contextmanager
     def unchanged(self, parts: Iterable[str], was: str) -> Iterator[None]:
-        """Raise `InfraError` unless `parts` are, when the block begins, what they were when `hash_of` was `was`,
-        and no file of theirs is touched inside; instead of a `BuildFailed`, too.
+        """Raise `InfraError` unless `parts` are, when the block begins and when it ends, what they were when
+        `hash_of` was `was`, and no file of theirs is written inside; instead of a `BuildFailed`, too.
 
         A user's tree is built from where it lies.
         """
@@ -50,17 +50,18 @@ class Tree:
         try:
             yield
         except BuildFailed:
-            self._require_untouched(parts, began)
+            self._require_unwritten(parts, began, was)
             raise
-        self._require_untouched(parts, began)
+        self._require_unwritten(parts, began, was)
 
-    def _require_untouched(self, parts: Iterable[str], began: str) -> None:
+    def _require_unwritten(self, parts: Iterable[str], began: str, was: str) -> None:
         try:
             now = self.hashes.stamps(parts)
         except OSError as error:
             now = str(error)
         if now != began:
             raise changed_meanwhile(self.path)
+        self.require_still(parts, was)
 
     def require_still(self, parts: Iterable[str], was: str) -> None:
         """Raise `InfraError` unless `parts` are what they were when `hash_of` them was `was`."""

@@ -127,7 +127,7 @@ def test_hashes_are_remembered_and_a_spoilt_memory_is_not_believed(tmp_path: Pat
         assert Hashes(root, memory).of("bin") == whole
 
 
-@pytest.mark.parametrize("change", ["write", "remove", "put back", "break", "nothing"])
+@pytest.mark.parametrize("change", ["write", "remove", "put back", "dated back", "break", "linked", "nothing"])
 def test_what_is_built_from_a_tree_that_changes_meanwhile_is_not_kept(
     tmp_path: Path, workspace: Workspace, deadline: Deadline, change: str
 ) -> None:
@@ -144,6 +144,12 @@ def test_what_is_built_from_a_tree_that_changes_meanwhile_is_not_kept(
             case "put back":
                 (root / "bin/one").write_text("edited")
                 (root / "bin/one").write_text(made)
+            case "dated back":
+                status = (root / "bin/one").stat()
+                (root / "bin/one").write_text("2"[: len(made)])
+                os.utime(root / "bin/one", ns=(status.st_atime_ns, status.st_mtime_ns))
+            case "linked":
+                os.link(root / "bin/one", tmp_path / "another")
             case "break":
                 (root / "bin/one").write_text("edited")
                 raise BuildFailed("edited: syntax error", component="bin")
@@ -151,7 +157,7 @@ def test_what_is_built_from_a_tree_that_changes_meanwhile_is_not_kept(
 
     recipe = Recipe(StepKind.WORLD, "world", {"tree": still.hash_of(["bin"])}, within.steady(still, ["bin"], make))
     store = ArtefactStore(workspace)
-    if change == "nothing":
+    if change in ("linked", "nothing"):
         assert store.make(recipe, (), deadline, print).facts == {"made": (root / "bin/one").read_text()}
         return
     with pytest.raises(InfraError, match="was changed while it was built from"):
