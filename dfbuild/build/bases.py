@@ -88,7 +88,7 @@ class Based:
 
 def save(workspace: Workspace, base: Base) -> None:
     """Let its name stand for `base`, whatever it stood for."""
-    path = workspace.bases / f"{require_name(base.name, 'a base image')}.json"
+    path = _file(workspace, base.name)
     atomic_write(path, json.dumps(asdict(base), indent=1, sort_keys=True) + "\n")
 
 
@@ -101,7 +101,7 @@ def find(workspace: Workspace, name: str, release: str = "") -> Base:
 
 
 def _read(workspace: Workspace, name: str) -> Base:
-    path = workspace.bases / f"{require_name(name, 'a base image')}.json"
+    path = _file(workspace, name)
     try:
         return Base(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:

@@ -49,14 +49,14 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
         *(toolchain.recipe(release, tree, compiler) for compiler in build.native),
     )
 
-    was = tree.hash_of(parts.names)
+    sources = parts.inputs()
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         with (
             objects.place(
                 kitchen.workspace, kitchen.directory.name, kitchen.directory / "work", kitchen.say
             ) as here,
-            tree.unchanged(parts.names, was),
+            tree.unchanged(parts.names, sources["tree"]),
         ):
             if here.old:
                 kitchen.say("going on where the last attempt failed")
@@ -94,7 +94,7 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
         return {**facts, **proof, "coverage": install_world(site, build.epoch)}
 
     inputs = {
-        **parts.inputs(),
+        **sources,
         "kernel": of_kernel,
         "kernel edits": edits.words(changes),
         "world": world.model_dump(exclude={"kit"}),
