@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,47 +101,14 @@ def _attempt(
 ) -> _Ending:
     """One attempt, with every typed error turned into its verdict."""
     ending = _Ending()
-    runtime: Path | None = None
     directory = cell_directory(job.workspace, job.run, cell.id, attempt.number)
-    guest: Guest | None = None
     # Outer deadlines are longer than all inner ones together: the inner ones fire first, and the logs survive.
-    boot_limit = _START_SECONDS + boot_seconds(cell.shape, job.release)
-    suites_limit = _SUITES_SECONDS * patience(cell.shape, job.release)
-    seconds = boot_limit + suites_limit + _MARGIN_SECONDS
+    seconds = _boot_limit(job, cell) + _suites_limit(job, cell) + _MARGIN_SECONDS
     deadline = Deadline.after(seconds, what=cell.id, cancel=job.cancel)
     try:
-        runtime = runtime_directory("g")
-        media = xen.media(job.target, job.release, cell, image, job.workspace, host, job.xen_host)
-        guest = create(GuestSpec(attempt.cell, cell.shape, media, runtime), job.accel)
-        ending.command = tuple(guest.command())
-
-        def stage(reached: StageReached) -> None:
-            job.results.record_stage(attempt, reached)
-            job.listener(CellStage(cell.id, reached.stage, reached.seconds))
-
-        # Leaving the session ends the guest, interrupted or not.
-        with boot(guest, job.release, cell, directory, deadline.sooner(boot_limit), stage) as session:
-            booted()
-            ending.accel = guest.accel
-            via, note = way(job.via, job.release.shell.ssh, answers=session.manifest.ssh is not None)
-            limit = deadline.sooner(suites_limit, what=f"the suites of {cell.id}")
-            try:
-                _suites(job, cell, attempt, session, via, limit, ending)
-            except (InfraError, DeadlineExceeded):
-                # A kernel that panics can break them; then that is what there is to say.
-                ending.crash = session.final_crash(deadline.sooner(_SETTLE_SECONDS))
-                if ending.crash is None:
-                    raise
-            else:
-                ending.crash = session.final_crash(deadline.sooner(_SETTLE_SECONDS))
-            _require_up(guest, ending.crash, deadline)
-            if ending.hung and ending.crash is None:
-                raise hung(ending.hung, session.diagnose, directory, deadline)
-        if ending.crash is not None:
-            ending.verdict, ending.title = ending.crash.verdict, ending.crash.title
-        else:
-            ending.verdict = cell_verdict(cell.suites, ending.checks, check=job.check, late=ending.late)
-            ending.title = cell_title(cell.suites, ending.checks, check=job.check, late=ending.late) or note
+        with _guest(job, cell, image, host, attempt, directory) as guest:
+            ending.command = tuple(guest.command())
+            _boot_and_test(job, cell, attempt, guest, booted, deadline, ending)
     except GuestCrashed as error:
         ending.verdict, ending.title, ending.crash = error.verdict, error.message, error.report
     except GuestError as error:
@@ -154,10 +121,73 @@ def _attempt(
         ending.verdict, ending.title = Verdict.INFRA, defect(error, directory / _DEFECT)
     finally:
         booted()
-        _keep_logs(guest, directory)
-        if runtime is not None:
-            shutil.rmtree(runtime, ignore_errors=True)
     return ending
+
+
+def _boot_limit(job: Job, cell: Cell) -> float:
+    return _START_SECONDS + boot_seconds(cell.shape, job.release)
+
+
+def _suites_limit(job: Job, cell: Cell) -> float:
+    return _SUITES_SECONDS * patience(cell.shape, job.release)
+
+
+@contextlib.contextmanager
+def _guest(
+    job: Job, cell: Cell, image: Artefact, host: Recipe | None, attempt: Attempt, directory: Path
+) -> Iterator[Guest]:
+    """The cell's guest, not started yet; in the end its logs are in `directory`, and all else of it is gone."""
+    runtime = runtime_directory("g")
+    try:
+        media = xen.media(job.target, job.release, cell, image, job.workspace, host, job.xen_host)
+        guest = create(GuestSpec(attempt.cell, cell.shape, media, runtime), job.accel)
+        try:
+            yield guest
+        finally:
+            _keep_logs(guest, directory)
+    finally:
+        shutil.rmtree(runtime, ignore_errors=True)
+
+
+def _boot_and_test(
+    job: Job,
+    cell: Cell,
+    attempt: Attempt,
+    guest: Guest,
+    booted: Callable[[], None],
+    deadline: Deadline,
+    ending: _Ending,
+) -> None:
+    """Boot `guest`, run its suites, and say in `ending` how that went. Raises what kept it from an end."""
+    directory = cell_directory(job.workspace, job.run, cell.id, attempt.number)
+
+    def stage(reached: StageReached) -> None:
+        job.results.record_stage(attempt, reached)
+        job.listener(CellStage(cell.id, reached.stage, reached.seconds))
+
+    # Leaving the session ends the guest, interrupted or not.
+    with boot(guest, job.release, cell, directory, deadline.sooner(_boot_limit(job, cell)), stage) as session:
+        booted()
+        ending.accel = guest.accel
+        via, note = way(job.via, job.release.shell.ssh, answers=session.manifest.ssh is not None)
+        limit = deadline.sooner(_suites_limit(job, cell), what=f"the suites of {cell.id}")
+        try:
+            _suites(job, cell, attempt, session, via, limit, ending)
+        except (InfraError, DeadlineExceeded):
+            # A kernel that panics can break them; then that is what there is to say.
+            ending.crash = session.final_crash(deadline.sooner(_SETTLE_SECONDS))
+            if ending.crash is None:
+                raise
+        else:
+            ending.crash = session.final_crash(deadline.sooner(_SETTLE_SECONDS))
+        _require_up(guest, ending.crash, deadline)
+        if ending.hung and ending.crash is None:
+            raise hung(ending.hung, session.diagnose, directory, deadline)
+    if ending.crash is not None:
+        ending.verdict, ending.title = ending.crash.verdict, ending.crash.title
+    else:
+        ending.verdict = cell_verdict(cell.suites, ending.checks, check=job.check, late=ending.late)
+        ending.title = cell_title(cell.suites, ending.checks, check=job.check, late=ending.late) or note
 
 
 def _require_up(guest: Guest, crash: CrashReport | None, deadline: Deadline) -> None:
@@ -183,10 +213,10 @@ def way(asked: str, data: SshShell | None, *, answers: bool) -> tuple[str, str]:
     return asked, ""
 
 
-def _keep_logs(guest: Guest | None, directory: Path) -> None:
+def _keep_logs(guest: Guest, directory: Path) -> None:
     """Put what the hypervisor wrote beside the transcript, as far as it wrote anything."""
     with contextlib.suppress(OSError):  # the verdict stands without them
-        for log in guest.logs() if guest is not None else ():
+        for log in guest.logs():
             if log.exists() and log.stat().st_size > 0:
                 directory.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(log, directory / log.name)
