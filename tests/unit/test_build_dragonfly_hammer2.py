@@ -161,7 +161,7 @@ def disk(name: str, mark: bytes) -> Recipe:
 
 def filled(guest: Guest) -> Recipe:
     old, new = disk("nx1", b"o"), disk("nx1 on ahci but for its root", b"n")
-    return hammer2.recipe(MASTER, VARIANT, old, new, FSTAB, Login(), guest)
+    return hammer2.recipe(MASTER, "nx1 on ahci on HAMMER2", VARIANT, old, new, FSTAB, Login(), guest)
 
 
 def test_a_guest_fills_the_second_of_its_disks_from_the_third(tmp_path: Path) -> None:

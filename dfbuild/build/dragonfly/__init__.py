@@ -68,13 +68,13 @@ class Target:
         """The disk for `shape`, written here: whole, or but for a root that is not UFS."""
         tree = self._tree
         keys = _keys(workspace)
-        name = variant.label
+        name = self._called(release, variant, shape)
         build = data.of(release)
         parts = [self._world(release, variant), kernel.recipe(release, tree, variant)]
         if self._native:
             # The guest that builds has the cross-built kernel; the one that is tested has it below its own.
             kit = (*parts, native.sources(release, tree))
-            builder = image.recipe(release, f"{name} to build in", kit, keys, root=native.ROOT)
+            builder = image.recipe(release, f"{variant.label} to build in", kit, keys, root=native.ROOT)
             parts.append(
                 native.recipe(release, variant, builder, parts[-1], _login(keys), self._machine),
             )
@@ -82,7 +82,6 @@ class Target:
             parts.append(self._loaders(release, variant, data.efi(release), "EFI"))
         if self._has_loader(release, shape):
             parts.append(self._loaders(release, variant, data.loader(release), "loader"))
-            name += " under Xen"
         parts.append(self._programs(release, variant))
         if build.tests:
             parts.append(native.tests(tree, build.tests))
@@ -104,7 +103,20 @@ class Target:
         source = self.image(release, Cell(variant, release.own_shape), workspace)
         unfilled = self._image(release, variant, shape, workspace)
         files = dragonfly.files(image.settings(release, keys, shape.disk, hammer2=True))
-        return hammer2.recipe(release, variant, source, unfilled, files["etc/fstab"], _login(keys), self._machine)
+        name = image.label(release, self._called(release, variant, shape), shape.disk, shape.firmware)
+        return hammer2.recipe(
+            release,
+            f"{name} on HAMMER2",
+            variant,
+            source,
+            unfilled,
+            files["etc/fstab"],
+            _login(keys),
+            self._machine,
+        )
+
+    def _called(self, release: Release, variant: Variant, shape: Shape) -> str:
+        return f"{variant.label} under Xen" if self._has_loader(release, shape) else variant.label
 
     def _world(self, release: Release, variant: Variant) -> Recipe:
         compiler = data.of(release).userland(variant.toolchain)

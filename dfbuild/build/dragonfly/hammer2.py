@@ -30,6 +30,7 @@ _BOOT_MINUTES = 15.0
 
 def recipe(
     release: Release,
+    name: str,
     variant: Variant,
     source: Recipe,
     unfilled: Recipe,
@@ -45,7 +46,6 @@ def recipe(
     own = release.own_shape
     first = data.of(release).image.disks[own.disk]
     script = steps(nth(first, 1), nth(first, 2))
-    name = unfilled.name.replace("but for its root", "on HAMMER2")
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         old, new = kitchen.needs

@@ -57,6 +57,13 @@ def settings(
     )
 
 
+def label(release: Release, name: str, disk_model: str, firmware: str) -> str:
+    """What the disk `name` is called, with what is not as in the release's own shape. Pure."""
+    own = release.own_shape
+    name = name if disk_model == own.disk else f"{name} on {disk_model}"
+    return name if firmware == own.firmware else f"{name} for {firmware}"
+
+
 def recipe(
     release: Release,
     name: str,
@@ -76,8 +83,7 @@ def recipe(
     """
     own = release.own_shape
     disk_model, firmware = disk_model or own.disk, firmware or own.firmware
-    name = name if disk_model == own.disk else f"{name} on {disk_model}"
-    name = name if firmware == own.firmware else f"{name} for {firmware}"
+    name = label(release, name, disk_model, firmware)
     name = f"{name} but for its root" if hammer2 else name
     sizes = data.of(release).image
     epoch = sizes.epoch
