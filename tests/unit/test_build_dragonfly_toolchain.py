@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -58,29 +59,45 @@ def test_wrappers_find_their_parts_wherever_the_prefix_lies(tmp_path: Path, name
 def test_a_compiler_of_this_host_has_the_trees_tools_and_forgets_its_own_system(tmp_path: Path, name: str) -> None:
     compiler = BUILD.compilers[name]
     directory = tmp_path / "usr/libexec" / name
-    toolchain.wrap_host(directory, compiler)
-    program(tmp_path / "path" / name)
+    toolchain.wrap_host(directory, compiler, BUILD.places, "/its/own")
+    for command in (compiler.host, compiler.cxx):
+        program(tmp_path / "path" / str(command))
     environment = {"PATH": f"{tmp_path}/path:/usr/bin:/bin"}
-    for driver, first in (("cc", compiler.arguments[0]), ("cpp", "-E")):
+    for driver, first in (("cc", compiler.arguments[0]), ("cpp", "-E"), ("c++", "-nostdinc++")):
         done = subprocess.run(
-            [directory / driver, "-c", "a b.c"], env=environment, check=True, capture_output=True, text=True
-        )
+            [directory / driver, "-c", "-rpath", "c d", "a b.c"],
+            env=environment, check=True, capture_output=True, text=True,
+        )  # fmt: skip
         _, *words = done.stdout.splitlines()
         assert words[0] == first
-        assert {*compiler.arguments, f"-B{directory}/../binutils227/elf/"} <= set(words)
+        asked = [*compiler.arguments, *(compiler.cxx_arguments if driver == "c++" else ())]
+        told = {word.replace("{world}", str(BUILD.places.world)).replace("{headers}", "/its/own") for word in asked}
+        assert {*told, f"-B{directory}/../binutils227/elf/"} <= set(words)
         assert {"-U__linux__", "--target=x86_64-unknown-dragonfly"} & set(words)
-        assert words[-2:] == ["-c", "a b.c"]
+        last = [word.replace("{world}", str(BUILD.places.world)) for word in compiler.last]
+        passed = ["-Xlinker", "-rpath", "-Xlinker", "c d"] if name == "gcc-12" else ["-rpath", "c d"]
+        assert last and "".join(words).endswith("".join(["-c", *passed, "a b.c", *last]))
 
 
-@pytest.mark.parametrize("name", [name for name, compiler in BUILD.compilers.items() if compiler.host is not None])
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        (name, command)
+        for name, compiler in BUILD.compilers.items()
+        for command in (compiler.host, compiler.cxx)
+        if command is not None
+    ],
+)
 def test_a_compiler_that_this_host_lacks_is_for_the_user_to_install(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, name: str, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lacking(program: str) -> str:
-        raise MissingTool(f"{program} is not installed")
+        if program == command:
+            raise MissingTool(f"{program} is not installed")
+        return "1.0"
 
     monkeypatch.setattr(process, "version", lacking)
-    with pytest.raises(UsageError, match=f"toolchain {name} .* not installed") as caught:
+    with pytest.raises(UsageError, match=rf"toolchain {name} .* {re.escape(command)} .* not installed") as caught:
         toolchain.recipe(MASTER, fake(tmp_path, ()), name)
     assert f"apt-get install {name}" in caught.value.hint
 

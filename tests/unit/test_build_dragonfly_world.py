@@ -169,12 +169,27 @@ def test_an_installation_begins_without_what_the_last_one_left(tmp_path: Path) -
 
 def test_a_stage_is_gone_through_once_in_an_object_tree(tmp_path: Path) -> None:
     done: list[str] = []
+    release = releases.load("1.2")
     kitchen = Kitchen(tmp_path, (), Workspace(tmp_path), Deadline.after(10), tmp_path / "step.log", print)
     for _ in range(2):
-        site = Site(kitchen, tmp_path, Sandbox(), data.world(releases.load("1.2")), Places("i386"))
+        compiler = data.of(release).compilers["gcc2"]
+        site = Site(kitchen, tmp_path, Sandbox(), data.world(release), Places("i386"), compiler)
         site.once("lib/libc", lambda: done.append("libc"))
         site.once("lib", lambda: done.append("lib"))
     assert done == ["libc", "lib"]
+
+
+def test_a_directory_can_have_a_compiler_of_its_own(tmp_path: Path) -> None:
+    kitchen = Kitchen(tmp_path, (), Workspace(tmp_path), Deadline.after(10), tmp_path / "step.log", print)
+    release, places = releases.load("master"), Places("x86_64")
+    compiler = data.of(release).compilers["clang-14"]
+    site = Site(kitchen, tmp_path, Sandbox(), data.world(release), places, compiler)
+    world = {"DESTDIR": str(places.world)}
+    assert site.variables("bin/cat") == world
+    assert site.variables("lib/libc", "clang-14") == {**world, "CCVER": "clang-14"}
+    for below in ("gnu/lib/gcc80", "gnu/lib/gcc80/libgcc"):
+        assert site.variables(below, "clang-14") == site.variables(below) == {**world, "CCVER": "gcc80"}
+    assert site.variables("gnu/lib/gcc80x") == world
 
 
 def test_a_cache_before_the_compilers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

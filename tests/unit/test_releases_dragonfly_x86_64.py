@@ -73,10 +73,18 @@ def test_kernels_that_differ_in_what_the_loader_says_are_built_once() -> None:
     assert MASTER.kernels["nx2"].tunables == {"machdep.pmap_nx_enable": "2"}
 
 
-def test_the_hosts_compilers_make_kernels_and_the_trees_own_their_worlds() -> None:
+def test_the_hosts_compilers_make_worlds_with_the_trees_own_in_them() -> None:
     build = data.of(MASTER)
-    assert {build.userland(name) for name in MASTER.toolchains} == {"gcc80"}
     assert build.native == ("gcc80",)
+    for name, compiler in build.compilers.items():
+        assert build.userland(name) == name
+        assert build.compilers_of(name) == tuple(dict.fromkeys(["gcc80", name]))
+        assert {*compiler.components.values()} <= {*build.native}
+
+
+def test_older_releases_have_worlds_of_the_trees_own_compilers() -> None:
+    build = data.of(releases.load("5.2"))
+    assert {build.userland(name) for name in build.compilers} == {"gcc50"}
 
 
 def test_a_compiler_of_the_host_is_installed_with_what_doctor_names() -> None:
@@ -84,7 +92,10 @@ def test_a_compiler_of_the_host_is_installed_with_what_doctor_names() -> None:
     packages = {program["name"]: program["package"] for program in host["programs"]}
     for name, compiler in data.of(MASTER).compilers.items():
         if compiler.host is not None:
-            assert MASTER.toolchains[name].packages == (packages[compiler.host],)
+            commands = [compiler.host, str(compiler.cxx)]
+            assert MASTER.toolchains[name].packages == tuple(
+                dict.fromkeys(packages[command] for command in commands)
+            )
 
 
 def test_what_clang_alone_needs_changed_is_changed_for_clang_alone() -> None:

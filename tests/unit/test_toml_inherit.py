@@ -209,6 +209,12 @@ def test_errors_of_releases_that_are_like_others(
         ),
         ("[build.kernl]\nx = 1\n", "{file}:4: build.kernl: unknown key\n  hint: did you mean 'kernel'?"),
         ("[build.image]\nepoch = 'x'\n", "{file}:5: build.image.epoch: "),
+        (
+            '[build.compilers.gcc34]\ncomponents = { "lib" = "gcc99" }\n',
+            "build.compilers.gcc34.components: release mine: 'gcc99' is none of the tree's own compilers\n"
+            "  hint: one of gcc2, gcc34",
+        ),
+        ('[build.compilers.gcc34]\nworld = "gcc9"\n', "build.compilers.gcc34.world: release mine: 'gcc9' is none"),
     ],
 )
 def test_a_build_table_that_cannot_be_used_is_told_where_it_stands(tmp_path: Path, text: str, told: str) -> None:

@@ -35,6 +35,8 @@ class Site:
     sandbox: Sandbox
     world: data.World
     places: Places
+    compiler: data.Compiler
+    """The world's."""
     components: list[str] = field(default_factory=list)
     """Directories of the tree, in its order."""
     failed: dict[str, BuildFailed] = field(default_factory=dict)
@@ -120,7 +122,7 @@ class Site:
         self.kitchen.say(directory)
         if within.make(
             self.kitchen, self.sandbox, directory, ("depend", "all", "install"), flags=_LIBRARY_FLAGS,
-            variables={"DESTDIR": str(self.places.world), "CCVER": compiler}, jobs=within.jobs(),
+            variables=self.variables(directory, compiler), jobs=within.jobs(),
             component=f"library {directory}",
         ):  # fmt: skip
             self.again.append(directory)
@@ -131,8 +133,13 @@ class Site:
             self.sandbox,
             name,
             ("obj", "depend", "all"),
-            variables={"DESTDIR": str(self.places.world)},
+            variables=self.variables(name),
         )
+
+    def variables(self, directory: str, compiler: str = "") -> dict[str, str]:
+        """What make(1) is told in `directory`: where libraries are, and with which compiler, if not the world's."""
+        compiler = self.compiler.instead(directory) or compiler
+        return {"DESTDIR": str(self.places.world), **({"CCVER": compiler} if compiler else {})}
 
     def each(self, what: str, work: Callable[[str], None], names: Sequence[str]) -> None:
         """Do `work` with every name, several at a time. What fails is remembered, and the others go on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
@@ -61,15 +62,30 @@ class Binutils(Strict):
 class Compiler(Strict):
     """A compiler, under the name that the tree gives it below `/usr/libexec` (`CCVER`).
 
-    A compiler of this host makes kernels only: it has no libraries for the target.
+    A compiler of this host without `cxx` makes kernels only.
     """
 
     host: Text | None = None
     """The command of this host that it is; the tree's own compiler has none."""
+    cxx: Text | None = None
+    """The same for C++."""
     arguments: tuple[str, ...] = ()
-    """What that is told every time, since it is made for another system."""
+    """What they are told every time, since they are made for another system.
+
+    Its files lie in `{world}`, and headers of the compiler itself, for what is built into it, in `{headers}`.
+    """
+    cxx_arguments: tuple[str, ...] = ()
+    """And for C++ before those."""
+    last: tuple[str, ...] = ()
+    """And behind all that the caller says: libraries are looked for where that says first."""
+    linker: tuple[str, ...] = ()
+    """Options with a word behind each that the tree's compilers know for the linker's, and it does not."""
+    specs: Text | None = None
+    """How gcc links for that system: spec strings of ours, a file of `images/dragonfly`."""
     world: Name | None = None
-    """The compiler of the userland beside its kernels."""
+    """The compiler of the userland beside its kernels, if that is another one."""
+    components: dict[str, Name] = Field(default_factory=dict)
+    """Directory of the userland that it compiles ▸ the compiler that is taken there all the same."""
     binutils: Name
     directories: tuple[str, ...]
     sources: tuple[str, ...]
@@ -79,6 +95,13 @@ class Compiler(Strict):
     """It protects stacks when asked (`-fstack-protector`), unless asked not to, or has no such option."""
     edits: tuple[Edit, ...] = ()
     """What must change for its kernels alone."""
+
+    def instead(self, directory: str) -> str | None:
+        """The compiler that is taken in `directory` of the tree in place of this one, if another is."""
+        for where, other in self.components.items():
+            if PurePath(directory).is_relative_to(where):
+                return other
+        return None
 
 
 class KitProgram(Strict):
@@ -285,6 +308,10 @@ class Build(Strict):
         """The tree's own compilers, all of them parts of its world."""
         return tuple(name for name, compiler in self.compilers.items() if compiler.host is None)
 
+    def compilers_of(self, ccver: str) -> tuple[str, ...]:
+        """All compilers that a world of `ccver` is made with or has in it."""
+        return tuple(dict.fromkeys([*self.native, ccver]))
+
     def environment(self, ccver: str = "") -> dict[str, str]:
         """The environment of make(1), see `Places.environment`."""
         binutils = self.compilers[ccver].binutils if ccver else ""
@@ -301,6 +328,14 @@ def of(release: Release) -> Build:
                 hint=f"leave out build.compilers.{name}, and what refers to it",
                 key=f"build.compilers.{name}",
             )
+    for name, compiler in build.compilers.items():
+        for key, others in (("world", [compiler.world]), ("components", compiler.components.values())):
+            if unknown := next((other for other in others if other and other not in build.native), None):
+                raise UsageError(
+                    f"release {release.name}: {unknown!r} is none of the tree's own compilers",
+                    hint=f"one of {', '.join(build.native)}",
+                    key=f"build.compilers.{name}.{key}",
+                )
     return build
 
 

@@ -27,9 +27,10 @@ _LOG = "type=file uname=root gname=wheel mode=0555"
 def recipe(release: Release, tree: Tree, name: str, world: Recipe, own: data.Loaders, what: str) -> Recipe:
     """`root/` with the programs `own` of `tree`, compiled by toolchain `name` with the libraries of `world`.
 
-    `what` is what the step is called by.
+    Or by what takes its place there. `what` is what the step is called by.
     """
     build = data.of(release)
+    compilers = {directory: build.compilers[name].instead(directory) or name for directory in own.directories}
     build = build.model_copy(update={"edits": (*build.edits, *own.edits)})
     parts = within.Parts(tree, build, (*build.sources, *own.sources))
 
@@ -45,9 +46,9 @@ def recipe(release: Release, tree: Tree, name: str, world: Recipe, own: data.Loa
         )
         # No library installs its headers first: the world has them.
         variables = {"DESTDIR": str(build.places.world), "LDFLAGS": own.link, "INCS": ""}
-        for directory in own.directories:
+        for directory, compiler in compilers.items():
             kitchen.say(directory)
-            within.make(kitchen, sandbox, directory, _TARGETS, variables=variables)
+            within.make(kitchen, sandbox, directory, _TARGETS, variables={**variables, "CCVER": compiler})
         lines = []
         for file, made in own.programs.items():
             source = objects / SRC.relative_to("/") / made
@@ -64,5 +65,6 @@ def recipe(release: Release, tree: Tree, name: str, world: Recipe, own: data.Loa
         return {file: (root / file).stat().st_size for file in own.programs}
 
     inputs = {**parts.inputs(), "own": own.model_dump(exclude={"edits"}), "form": 1}
-    needs = (world, worldkit.recipe(release, tree), toolchain.recipe(release, tree, name))
+    toolchains = (toolchain.recipe(release, tree, compiler) for compiler in dict.fromkeys(compilers.values()))
+    needs = (world, worldkit.recipe(release, tree), *toolchains)
     return Recipe(StepKind.WORLD, f"{world.name} {what}", inputs, parts.steady(make), needs=needs, minutes=15)

@@ -17,6 +17,7 @@ from dfbuild.build.dragonfly import ccache, data, hostkit, within
 from dfbuild.build.dragonfly.layout import KIT, SRC, Places
 from dfbuild.build.recipe import Artefact, Kitchen, Recipe
 from dfbuild.errors import BuildFailed, MissingTool, UsageError
+from dfbuild.image.templates import images
 from dfbuild.model import StepKind
 from dfbuild.releases import Release
 from dfbuild.sandbox import Mount, Sandbox
@@ -25,6 +26,7 @@ from dfbuild.source import Tree
 _TARGETS = ("obj", "depend", "all")
 _DRIVERS = ("cc", "gcc", "c++", "g++", "cpp")
 _PREFIX = "prefix"
+_SPECS = "specs"
 
 
 def recipe(release: Release, tree: Tree, name: str) -> Recipe:
@@ -39,7 +41,8 @@ def recipe(release: Release, tree: Tree, name: str) -> Recipe:
         known = ", ".join(build.compilers)
         raise UsageError(f"release {release.name} has no compiler {name!r}", hint=f"it has {known}")
     compiler = build.compilers[name]
-    host = _installed(release, name, compiler.host) if compiler.host is not None else ""
+    commands = [command for command in (compiler.host, compiler.cxx) if command is not None]
+    host = [_installed(release, name, command) for command in commands][:1]
     kit = hostkit.recipe(release, tree)
     needs = (
         _binutils(build, tree, compiler.binutils, kit),
@@ -52,18 +55,24 @@ def recipe(release: Release, tree: Tree, name: str) -> Recipe:
         for need in kitchen.needs:
             merge(need.path / "usr", kitchen.directory / "usr")
         if compiler.host is not None:
-            wrap_host(kitchen.directory / "usr/libexec" / name, compiler)
+            wrap_host(
+                kitchen.directory / "usr/libexec" / name,
+                compiler,
+                build.places,
+                _own_headers(compiler.host, kitchen),
+            )
         if linker != "ld":
             (kitchen.directory / "usr/libexec" / compiler.binutils / "elf/ld").symlink_to(linker)
         wrap(kitchen.directory, name, compiler.binutils)
         return prove(kitchen, compiler, comment, release.elf_machine)
 
     inputs = {
-        "compiler": compiler.model_dump(exclude_unset=True, exclude={"edits"}),
-        **({"version": host} if host else {}),
+        "compiler": compiler.model_dump(exclude_unset=True, exclude={"edits", "components"}),
+        **({"version": host[0]} if host else {}),
+        **({"specs": (images("dragonfly") / compiler.specs).read_text()} if compiler.specs else {}),
         "comment": comment,
         **({"linker": linker} if linker != "ld" else {}),
-        "form": 1,
+        "form": 1 if compiler.host is None else 2,
     }
     return Recipe(StepKind.TOOLCHAIN, name, inputs, make, needs=needs, minutes=5)
 
@@ -166,16 +175,56 @@ def wrap(prefix: Path, ccver: str, binutils: str) -> None:
         (directory / program.name).symlink_to(Path("..") / tools / program.name)
 
 
-def wrap_host(directory: Path, compiler: data.Compiler) -> None:
-    """Make a compiler of this host look like one of the tree's in `directory`, with binary utilities of those."""
+def _own_headers(host: str, kitchen: Kitchen) -> str:
+    """Where the command `host` has the headers that are the compiler's: what its built-in functions are called."""
+    done = process.run([host, "-print-file-name=include"], kitchen.deadline)
+    if done.status != 0 or not Path(done.output.strip()).is_dir():
+        raise BuildFailed(f"{host} does not say where its headers are", component="proof", tail=done.output)
+    return done.output.strip()
+
+
+def wrap_host(directory: Path, compiler: data.Compiler, places: Places, headers: str) -> None:
+    """Make a compiler of this host look like one of the tree's in `directory`, with binary utilities of those.
+
+    `headers` is where its own headers are.
+    """
     directory.mkdir(parents=True)
-    for name, extra in {"cc": "", "gcc": "", "cpp": "-E "}.items():
+    words, more, last = (
+        [word.replace("{world}", str(places.world)).replace("{headers}", headers) for word in told]
+        for told in (compiler.arguments, compiler.cxx_arguments, compiler.last)
+    )
+    own = f'"-B${{0%/*}}/../{compiler.binutils}/elf/"'
+    if compiler.specs is not None:
+        shutil.copyfile(images("dragonfly") / compiler.specs, directory / _SPECS)
+        own += f' "-specs=${{0%/*}}/{_SPECS}"'
+    drivers = {
+        "cc": [compiler.host, *words],
+        "gcc": [compiler.host, *words],
+        "cpp": [compiler.host, "-E", "-x", "c", *words],
+    }
+    if compiler.cxx is not None:
+        drivers |= {name: [compiler.cxx, *more, *words] for name in ("c++", "g++", "CC")}
+    for name, line in drivers.items():
         script = directory / name
-        words = shlex.join(compiler.arguments)
-        script.write_text(
-            f'#!/bin/sh\nexec {compiler.host} {extra}{words} "-B${{0%/*}}/../{compiler.binutils}/elf/" "$@"\n'
-        )
+        run = f'exec {shlex.join(map(str, line))} {own} "$@" {shlex.join(last)}\n'
+        script.write_text(f"#!/bin/sh\n{_passing(compiler.linker)}{run}")
         script.chmod(0o755)
+
+
+def _passing(options: Sequence[str]) -> str:
+    """Shell commands that have the compiler pass each of `options`, and the word behind it, to the linker."""
+    if not options:
+        return ""
+    return (
+        "n=$#\n"
+        "while [ $n -gt 0 ]; do\n"
+        "  word=$1; shift; n=$((n - 1))\n"
+        "  case $word in\n"
+        f'  {"|".join(options)}) set -- "$@" -Xlinker "$word" -Xlinker "$1"; shift; n=$((n - 1)) ;;\n'
+        '  *) set -- "$@" "$word" ;;\n'
+        "  esac\n"
+        "done\n"
+    )
 
 
 def wrapper(compilers: Path, tools: Path, program: str) -> str:

@@ -22,7 +22,7 @@ from dfbuild.build.recipe import Kitchen, Recipe
 from dfbuild.model import StepKind
 from dfbuild.releases import Release
 from dfbuild.releases.schema import Protection
-from dfbuild.sandbox import Mount
+from dfbuild.sandbox import Mount, Sandbox
 from dfbuild.source import Tree, changed_meanwhile
 from dfbuild.workspace import write_among
 
@@ -40,69 +40,101 @@ def recipe(release: Release, tree: Tree, name: str, protection: Protection) -> R
     """
     build, world = data.of(release), data.world(release)
     parts = within.Parts(tree, build, tuple(top(tree.path, world.without)))
-    kernel = tuple(kernel_files(tree.path, world.kernel))
-    of_kernel = _digest(tree.path, kernel)
-    changes = kernel_edits(build.edits, tree.path, world.kernel)
-    flags = release.toolchains[name].known(protection.flags)
+    making = _Making(release, name, protection, tree, parts)
     needs = (
         worldkit.recipe(release, tree),
-        *(toolchain.recipe(release, tree, compiler) for compiler in build.native),
+        *(toolchain.recipe(release, tree, compiler) for compiler in build.compilers_of(name)),
     )
+    make = parts.steady(making.make)
+    return Recipe(StepKind.WORLD, label(name, protection), making.inputs, make, needs=needs, minutes=600)
 
-    sources = parts.inputs()
 
-    def make(kitchen: Kitchen) -> Mapping[str, Any]:
+class _Making:
+    """A world that is to be made: what goes into it, as it is when this is called, and how."""
+
+    def __init__(
+        self, release: Release, name: str, protection: Protection, tree: Tree, parts: within.Parts
+    ) -> None:
+        self._release, self._name, self._protection = release, name, protection
+        self._tree, self._parts = tree, parts
+        self._build, self._world = data.of(release), data.world(release)
+        self._compiler = self._build.compilers[name]
+        self._flags = release.toolchains[name].known(protection.flags)
+        self._kernel = tuple(kernel_files(tree.path, self._world.kernel))
+        self._changes = kernel_edits(self._build.edits, tree.path, self._world.kernel)
+        self.inputs = {
+            **parts.inputs(),
+            "kernel": _digest(tree.path, self._kernel),
+            "kernel edits": edits.words(self._changes),
+            "world": self._world.model_dump(exclude={"kit"}),
+            "flags": list(self._flags),
+            "proof": [release.toolchains[name].comment, protection.model_dump()],
+            **({"components": self._compiler.components} if self._compiler.components else {}),
+            # Where links to libraries lead, and what chflags(1) adds to.
+            "form": 3 if self._build.platform else 1,
+        }
+
+    def make(self, kitchen: Kitchen) -> Mapping[str, Any]:
         with (
             objects.place(
                 kitchen.workspace, kitchen.directory.name, kitchen.directory / "work", kitchen.say
             ) as here,
-            tree.unchanged(parts.names, sources["tree"]),
+            self._tree.unchanged(self._parts.names, self.inputs["tree"]),
         ):
             if here.old:
                 kitchen.say("going on where the last attempt failed")
-            made = everything(kitchen, here.objects)
-            if _digest(tree.path, kernel_files(tree.path, world.kernel)) != of_kernel:
-                raise changed_meanwhile(tree.path)
+            made = self._everything(kitchen, here.objects)
+            if _digest(self._tree.path, kernel_files(self._tree.path, self._world.kernel)) != self.inputs["kernel"]:
+                raise changed_meanwhile(self._tree.path)
         for rest in (here.path, kitchen.directory / "edited", kitchen.directory / "sys"):
             shutil.rmtree(rest)
         return made
 
-    def everything(kitchen: Kitchen, place: Path) -> Mapping[str, Any]:
-        for path in kernel:
-            _copy(tree.path / path, kitchen.directory / path)
-        conf = make_conf(flags, world.unprotected, world.options)
+    def _everything(self, kitchen: Kitchen, place: Path) -> Mapping[str, Any]:
+        for path in self._kernel:
+            _copy(self._tree.path / path, kitchen.directory / path)
+        conf = make_conf(self._flags, self._world.unprotected, self._world.options)
         write_among(place, place / _MAKE_CONF.name, conf.encode())
+        sandbox = ccache.before(self._sandbox(kitchen, place), kitchen.needs[1:], kitchen.workspace)
+        site = Site(kitchen, place, sandbox, self._world, self._build.places, self._compiler)
+        facts = site.build(self._name)
+        kitchen.say("reading the objects")
+        proof = self._prove(site.compiled)
+        return {**facts, **proof, "coverage": install_world(site, self._build.epoch)}
+
+    def _sandbox(self, kitchen: Kitchen, place: Path) -> Sandbox:
         sandbox = within.sandbox(
             kitchen,
-            parts,
+            self._parts,
             Mount(KIT, kitchen.needs[0].path),
             tools=(
                 Mount(SRC / "sys", kitchen.directory / "sys"),
-                *edits.overlays(changes, tree.path, kitchen.directory / "edited"),
-                *toolchain.mounts(kitchen.needs[1:], build.places),
+                *edits.overlays(self._changes, self._tree.path, kitchen.directory / "edited"),
+                *toolchain.mounts(kitchen.needs[1:], self._build.places),
             ),
-            ccver=name,
+            ccver=self._name,
             objects=place,
         )
-        sandbox = dataclasses.replace(sandbox, environment=environment(sandbox.environment, build))
-        site = Site(
-            kitchen, place, ccache.before(sandbox, kitchen.needs[1:], kitchen.workspace), world, build.places
-        )
-        facts = site.build(name)
-        kitchen.say("reading the objects")
-        proof = _prove(site.compiled, release, name, protection, world)
-        return {**facts, **proof, "coverage": install_world(site, build.epoch)}
+        return dataclasses.replace(sandbox, environment=environment(sandbox.environment, self._build))
 
-    inputs = {
-        **sources,
-        "kernel": of_kernel,
-        "kernel edits": edits.words(changes),
-        "world": world.model_dump(exclude={"kit"}),
-        "flags": list(flags),
-        "proof": [release.toolchains[name].comment, protection.model_dump()],
-        "form": 3 if build.platform else 1,  # where links to libraries lead, and what chflags(1) adds to
-    }
-    return Recipe(StepKind.WORLD, label(name, protection), inputs, make, needs=needs, minutes=600)
+    def _prove(self, compiled: Path) -> dict[str, Any]:
+        """What all objects below `compiled` say of compiler and protector."""
+        symbols = {*self._protection.present, *self._protection.absent}
+        found = {
+            path.relative_to(compiled).as_posix(): elf.objects(path, symbols)
+            for form in ("*.o", "*.So")  # of shared libraries
+            for path in sorted(compiled.rglob(form))
+            if path.is_file()
+        }
+        return evidence.prove(
+            found,
+            self._release.toolchains,
+            self._name,
+            self._protection,
+            component="world",
+            compilers={**self._world.compilers, **self._compiler.components},
+            unprotected=self._world.unprotected,
+        )
 
 
 def environment(cross: Mapping[str, str], build: data.Build) -> dict[str, str]:
@@ -167,28 +199,6 @@ def make_conf(flags: Sequence[str], unprotected: Sequence[str], options: Sequenc
         extra = f"CFLAGS+= {' '.join(flags)}"
         lines += [f".if {elsewhere}", extra, ".endif"] if elsewhere else [extra]
     return "\n".join([*lines, ""])
-
-
-def _prove(
-    compiled: Path, release: Release, chosen: str, protection: Protection, world: data.World
-) -> dict[str, Any]:
-    """What all objects below `compiled` say of compiler and protector."""
-    symbols = {*protection.present, *protection.absent}
-    found = {
-        path.relative_to(compiled).as_posix(): elf.objects(path, symbols)
-        for form in ("*.o", "*.So")  # of shared libraries
-        for path in sorted(compiled.rglob(form))
-        if path.is_file()
-    }
-    return evidence.prove(
-        found,
-        release.toolchains,
-        chosen,
-        protection,
-        component="world",
-        compilers=world.compilers,
-        unprotected=world.unprotected,
-    )
 
 
 def _copy(source: Path, target: Path) -> None:
