@@ -9,6 +9,7 @@ from pathlib import Path
 
 import choice
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from dfbuild import releases
 from dfbuild.build.dragonfly import data, part, programs, world
@@ -30,7 +31,7 @@ BUILDABLE = {
 CELLS = sorted({
     (name, protector)
     for release in BUILDABLE.values()
-    for name, protector in itertools.product(data.of(release).native, ("off", choice.protector(release)))
+    for name, protector in itertools.product(data.of(release).compilers, ("off", choice.protector(release)))
 })  # fmt: skip
 # What a guest needs to boot, to be logged into and to be tested.
 NEEDED = (
@@ -47,6 +48,8 @@ OPTIONAL = {"NO_OPENSSL": "usr/sbin/sshd"}
 def build(release: Release, tree: Tree, name: str, protector: str, workspace: Workspace) -> Artefact:
     if name not in release.toolchains or protector not in release.stack_protectors:
         pytest.skip(f"{release.title} has no {name} with {protector}")
+    if data.of(release).userland(name) != name:
+        pytest.skip(f"{name} makes no world of {release.title}")
     protection = release.stack_protectors[protector].of_world
     if protection.present and set(protection.flags) & set(release.toolchains[name].unknown):
         pytest.skip(f"{name} of {release.title} protects nothing")
@@ -63,7 +66,7 @@ def test_everything_is_built_installed_and_proven(
     options = {line.partition("=")[0].strip() for line in data.world(release).options}
     assert set(made.facts["failed"]) <= exempt
     assert made.facts["coverage"]["named"] > 5000
-    assert made.facts["coverage"]["named"] > 5000
+    assert set(made.facts["compilers"]) >= {name}
     assert bool(made.facts["protector"]["sites"]) == (protector != "off")
     root = made.path / part.ROOT
     without = {path for option, path in OPTIONAL.items() if option in options}
@@ -73,6 +76,37 @@ def test_everything_is_built_installed_and_proven(
     for compiler in data.of(release).native:
         assert (root / "usr/libexec" / compiler / "cc1").is_file()
         assert (root / "usr/lib" / compiler / "libgcc.a").is_file()
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in CELLS}))
+def test_programs_need_nothing_that_is_this_hosts(
+    name: str, release: Release, tree: Tree, workspace: Workspace
+) -> None:
+    root = build(release, tree, name, choice.protector(release), workspace).path / part.ROOT
+    libraries = {path.name for path in root.rglob("*.so*")}
+    seen = 0
+    for path in sorted(root.rglob("*")):
+        if path.is_symlink() or not path.is_file() or not (needs := needed(path)):
+            continue
+        assert {need for need in needs if not need.startswith("/")} <= libraries, path
+        for interpreter in (need for need in needs if need.startswith("/")):
+            loader = root / interpreter.lstrip("/")
+            if loader.is_symlink():
+                loader = root / loader.readlink().as_posix().lstrip("/")  # from the root of the guest
+            assert loader.is_file(), path
+        seen += 1
+    assert seen > 300
+
+
+def needed(path: Path) -> list[str]:
+    """The libraries that a program or library is linked with, and the program that loads it."""
+    with path.open("rb") as stream:
+        if stream.read(4) != b"\x7fELF":
+            return []
+        elf = ELFFile(stream)
+        dynamic = elf.get_section_by_name(".dynamic")
+        interpreters = [part.get_interp_name() for part in elf.iter_segments("PT_INTERP")]
+        return [tag.needed for tag in dynamic.iter_tags("DT_NEEDED")] + interpreters if dynamic else []
 
 
 def test_files_belong_to_whom_they_should(release: Release, tree: Tree, workspace: Workspace) -> None:
@@ -90,8 +124,8 @@ def test_files_belong_to_whom_they_should(release: Release, tree: Tree, workspac
 
 def test_the_suites_programs_are_the_cells(release: Release, tree: Tree, workspace: Workspace) -> None:
     protection = release.stack_protectors[choice.protector(release)].of_world
-    for name in data.of(release).native:
-        if set(protection.flags) & set(release.toolchains[name].unknown):
+    for name in data.of(release).compilers:
+        if data.of(release).userland(name) != name or set(protection.flags) & set(release.toolchains[name].unknown):
             continue
         beneath = world.recipe(release, tree, name, protection)
         recipe = programs.recipe(release, tree, name, protection, beneath)
