@@ -41,8 +41,7 @@ def recipe(release: Release, tree: Tree, name: str) -> Recipe:
         known = ", ".join(build.compilers)
         raise UsageError(f"release {release.name} has no compiler {name!r}", hint=f"it has {known}")
     compiler = build.compilers[name]
-    commands = [command for command in (compiler.host, compiler.cxx) if command is not None]
-    host = [_installed(release, name, command) for command in commands][:1]
+    versions = [_installed(release, name, command) for command in (compiler.host, compiler.cxx) if command]
     kit = hostkit.recipe(release, tree)
     needs = (
         _binutils(build, tree, compiler.binutils, kit),
@@ -68,7 +67,7 @@ def recipe(release: Release, tree: Tree, name: str) -> Recipe:
 
     inputs = {
         "compiler": compiler.model_dump(exclude_unset=True, exclude={"edits", "components"}),
-        **({"version": host[0]} if host else {}),
+        **({"version": versions[0]} if versions else {}),
         **({"specs": (images("dragonfly") / compiler.specs).read_text()} if compiler.specs else {}),
         "comment": comment,
         **({"linker": linker} if linker != "ld" else {}),
