@@ -65,6 +65,8 @@ class Terminal:
         self.seen += received
 
     def type(self, line: str) -> None:
+        """Raises `TimeoutError` where the guest has stopped to read and everything between is full."""
+        self.console.settimeout(self.deadline.remaining())
         self.console.sendall(line.encode() + b"\r")
 
     def log_in(self) -> None:
@@ -81,14 +83,27 @@ class Terminal:
         return printed.removesuffix("the end\r\n# ").strip().replace("\r\n", "\n")
 
     def await_silence(self) -> None:
-        """Return once nothing comes any more, not even an echo of what is typed."""
+        """Return once nothing comes any more, not even an echo of what is typed.
+
+        Typed again only when it is quiet: the echo comes byte by byte, and a line for each would fill what is
+        between this and a guest that reads slowly.
+        """
         while True:
             self.type("anybody there?")
-            try:
-                self.deadline.sooner(SILENCE_SECONDS).select(self.console.fileno())
-            except DeadlineExceeded:
+            if not self.comes_more():
                 return
-            self.more()
+            while self.comes_more():
+                pass
+
+    def comes_more(self) -> bool:
+        """Whether anything came within `SILENCE_SECONDS`."""
+        self.deadline.check("the guest to fall silent")
+        try:
+            self.deadline.sooner(SILENCE_SECONDS).select(self.console.fileno())
+        except DeadlineExceeded:
+            return False
+        self.more()
+        return True
 
 
 Boot = Callable[..., Terminal]
