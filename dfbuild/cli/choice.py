@@ -47,7 +47,7 @@ class Chosen:
 def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
     """Load the file, expand it, take the cells asked for, and plan them."""
     matrix = load(Path(arguments.config))
-    expansion = narrow(select(expand(matrix), arguments.filter, matrix.attributes), arguments.cell)
+    expansion = select(narrow(expand(matrix), arguments.cell), arguments.filter, matrix.attributes)
     if arguments.check:
         expansion = asking(expansion, arguments.check, suites_with(arguments.check))
     source.require_use(arguments, matrix.release)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfbuild.errors import BuildFailed
+from dfbuild.errors import BuildFailed, UsageError
 from dfbuild.image import disklabel, mbr, ufs
 from dfbuild.image.ufs import Run
 
@@ -131,6 +131,16 @@ def digest(file: Path) -> str:
     """SHA-256, in hexadecimal."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def require_disk(file: Path) -> None:
+    """Raise `UsageError` unless a PC could start the raw disk `file`: it begins with a boot sector."""
+    with file.open("rb") as opened:
+        first = opened.read(_SECTOR)
+    try:
+        mbr.parse(first)
+    except mbr.BadTable as error:
+        raise UsageError(f"{file} is no disk: {error}", hint="a compressed one is unpacked first") from error
 
 
 def convert(raw: Path, target: Path, run: Run) -> None:

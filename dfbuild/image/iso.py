@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dfbuild import process
 from dfbuild.deadline import Deadline
-from dfbuild.errors import BuildFailed
+from dfbuild.errors import BuildFailed, UsageError
 from dfbuild.image.manifest import Entry, Kind
 from dfbuild.image.ufs import Run
 from dfbuild.sandbox import Sandbox
@@ -21,6 +21,8 @@ CATALOG = "boot/catalog"
 """Where the catalog of boot programs is seen in the file system."""
 _LABEL = re.compile(r"[A-Z0-9_]{1,32}")
 """d-characters (ECMA-119, 7.4.1)."""
+_MARK, _MARK_AT = b"CD001", 16 * 2048 + 1
+"""What every volume descriptor has, and where the first one has it (ECMA-119, 6.2.1 and 8.1.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,17 @@ class Volume:
     boot: str = ""
     efi: str = ""
     epoch: int = 1
+
+
+def require_cd(file: Path) -> None:
+    """Raise `UsageError` unless `file` has an ISO 9660 file system."""
+    with file.open("rb") as opened:
+        opened.seek(_MARK_AT)
+        if opened.read(len(_MARK)) != _MARK:
+            raise UsageError(
+                f"{file} is no CD: it has no ISO 9660 file system",
+                hint="a compressed one is unpacked first",
+            )
 
 
 def commands(volume: Volume, tree: Path, target: Path, entries: Mapping[str, Entry]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import subprocess
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from dfbuild.build.store import MANIFEST, ArtefactStore, build_all
 from dfbuild.console.monitor import Monitor
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed, UsageError
-from dfbuild.image import dragonfly, esp, identity, iso
+from dfbuild.image import dragonfly, esp, identity, iso, mbr
 from dfbuild.model import Media, StepKind
 from dfbuild.releases import Release
 from dfbuild.source import Tree
@@ -194,7 +195,7 @@ class Bench:
 
 def test_a_cd_is_installed_and_what_comes_of_it_is_booted(tmp_path: Path) -> None:
     medium = tmp_path / "some.iso"
-    medium.write_bytes(bytes(4096))
+    medium.write_bytes(bytes(16 * 2048 + 1) + b"CD001")
     bench, workspace = Bench(), Workspace(tmp_path / "work")
     recipe = taken_in(MASTER, medium, "ab" * 32, workspace, bench)
     made = build(recipe, tmp_path / "work")
@@ -217,7 +218,8 @@ def test_a_cd_is_installed_and_what_comes_of_it_is_booted(tmp_path: Path) -> Non
     keys = identity.ensure(workspace, "dragonfly", identity.Kind.RSA)
     assert keys.client_public.encode() in bench.seed["root/root/.ssh/authorized_keys"]
     other = taken_in(MASTER, medium, "cd" * 32, workspace, bench)
-    assert other.key != recipe.key == taken_in(MASTER, tmp_path / "moved.iso", "ab" * 32, workspace, bench).key
+    moved = medium.rename(tmp_path / "moved.iso")
+    assert other.key != recipe.key == taken_in(MASTER, moved, "ab" * 32, workspace, bench).key
 
 
 def test_the_programs_are_on_a_cd_as_they_lie_in_their_directory(tmp_path: Path) -> None:
@@ -230,12 +232,28 @@ def test_the_programs_are_on_a_cd_as_they_lie_in_their_directory(tmp_path: Path)
 
 def test_a_raw_disk_is_taken_as_it_is(tmp_path: Path) -> None:
     medium = tmp_path / "some.img"
-    medium.write_bytes(b"boot" * 4096)
+    medium.write_bytes(mbr.sector(b"boot", []) * 32)
     bench = Bench()
     made = build(taken_in(MASTER, medium, "ef" * 32, Workspace(tmp_path / "work"), bench), tmp_path / "work")
     subprocess.run(["qemu-img", "convert", "-O", "raw", made.path / DISK, tmp_path / "back"], check=True)
     assert (tmp_path / "back").read_bytes() == medium.read_bytes()
     assert not bench.seen and made.facts["ssh"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("some.img", b"yes", "is no disk: no boot sector"),
+        ("some.img", gzip.compress(mbr.sector(b"boot", [])), "is no disk: no boot sector"),
+        ("some.iso", b"yes", "is no CD: it has no ISO 9660"),
+        ("some.iso", mbr.sector(b"boot", []) * 100, "is no CD: it has no ISO 9660"),
+    ],
+)
+def test_what_it_is_not_by_its_content(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    medium = tmp_path / name
+    medium.write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        taken_in(MASTER, medium, "ab" * 32, Workspace(tmp_path / "work"), Bench())
 
 
 def test_neither_a_cd_nor_a_disk(tmp_path: Path) -> None:

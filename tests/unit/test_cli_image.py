@@ -20,6 +20,7 @@ from dfbuild.cli.guest import up
 from dfbuild.cli.parser import build
 from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
+from dfbuild.image import mbr
 from dfbuild.model import Cell, Disk, Media, Refusal, Shape, StepKind, Variant
 from dfbuild.releases import Release, load
 from dfbuild.workspace import Workspace
@@ -31,7 +32,7 @@ CELL = ("--cell", "reference/gcc-12+ssp/smp @ up")
 @pytest.fixture
 def medium(tmp_path: Path) -> Path:
     path = tmp_path / "disk.img"
-    path.write_bytes(b"boot" * 1024)
+    path.write_bytes(mbr.sector(b"boot", []))
     return path
 
 
@@ -82,7 +83,7 @@ def test_a_disk_gets_a_name_and_is_listed(tmp_path: Path, medium: Path, capsys: 
     assert image.listing(build().parse_args(["image", "list", "--work", str(work)])) == 0
     assert capsys.readouterr().out == f"disk  master  {digest(medium)}\n"
     before = digest(medium)
-    medium.write_bytes(b"another")
+    medium.write_bytes(mbr.sector(b"another", []))
     words = ["image", "import", str(medium), "--sha256", digest(medium), "--work", str(work), "--release", "5.8"]
     assert image.take(build().parse_args(words)) == 0
     assert f"no longer the one of master with SHA-256 {before}" in capsys.readouterr().out

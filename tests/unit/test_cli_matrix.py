@@ -179,6 +179,15 @@ def test_a_cell_that_is_named_twice_is_run_once(workspace: Workspace) -> None:
     assert [cell.id for cell in chosen.plan.cells] == [ONE]
 
 
+def test_a_filter_chooses_among_the_cells_that_are_named(workspace: Workspace) -> None:
+    other = ONE.replace("@ up", "@ smp2")
+    words = ("--cell", ONE, "--cell", other, "--filter")
+    chosen = choose(parsed(workspace, CONFIG, *words, "shape=smp2"), workspace)
+    assert [cell.id for cell in chosen.plan.cells] == [other]
+    with pytest.raises(UsageError, match="shape is never 'smp2'"):
+        choose(parsed(workspace, CONFIG, "--cell", ONE, "--filter", "shape=smp2"), workspace)
+
+
 def test_only_suites_with_the_check_that_is_asked_for_are_run(workspace: Workspace, tmp_path: Path) -> None:
     config = tmp_path / "mixed.toml"
     config.write_text(

@@ -29,7 +29,7 @@ from dfbuild.build.recipe import DISK, LIVE, Artefact, Recipe
 from dfbuild.build.store import ArtefactStore
 from dfbuild.build.targets import undriven
 from dfbuild.errors import UsageError
-from dfbuild.image import dragonfly, identity
+from dfbuild.image import disk, dragonfly, identity, iso
 from dfbuild.model import Cell, Disk, Login, Media, Refusal, Shape, StepKind, Symbols, Variant
 from dfbuild.releases import Release
 from dfbuild.source import Tree
@@ -193,12 +193,18 @@ class Target:
 
 def taken_in(release: Release, medium: Path, digest: str, workspace: Workspace, boot: Boot) -> Recipe:
     """The recipe of a disk out of `medium`, whose SHA-256 is `digest`: a disk as it is (`.img`), or a CD (`.iso`)
-    that installs itself in a guest that `boot` boots. Raises `UsageError` for anything else."""
+    that installs itself in a guest that `boot` boots.
+
+    Raises `UsageError` for what is neither, by its name or by its content, or where the release has no such CD.
+    """
     match medium.suffix.lower():
         case ".img":
+            disk.require_disk(medium)
             return imported.raw(release, medium, digest)
         case ".iso":
-            return imported.recipe(release, medium, digest, _keys(workspace), boot)
+            recipe = imported.recipe(release, medium, digest, _keys(workspace), boot)
+            iso.require_cd(medium)
+            return recipe
     raise UsageError(f"{medium.name} is neither a CD nor a disk by its name", hint="call it .iso, or .img")
 
 
