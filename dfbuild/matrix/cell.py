@@ -73,7 +73,7 @@ def run_cell(
         attempt = job.results.begin_cell(job.run, cell.id, steps)
         job.listener(CellBegan(cell.id, attempt.number))
         start = time.monotonic()
-        ending = _attempt(job, cell, image, host, attempt, booted)
+        ending = _Try(job, cell, image, host, attempt).run(booted)
         seconds = time.monotonic() - start
         job.results.end_cell(
             attempt,
@@ -91,103 +91,119 @@ def run_cell(
     return ending.verdict
 
 
-def _attempt(
-    job: Job,
-    cell: Cell,
-    image: Artefact,
-    host: Recipe | None,
-    attempt: Attempt,
-    booted: Callable[[], None],
-) -> _Ending:
-    """One attempt, with every typed error turned into its verdict."""
-    ending = _Ending()
-    directory = cell_directory(job.workspace, job.run, cell.id, attempt.number)
-    # Outer deadlines are longer than all inner ones together: the inner ones fire first, and the logs survive.
-    seconds = _boot_limit(job, cell) + _suites_limit(job, cell) + _MARGIN_SECONDS
-    deadline = Deadline.after(seconds, what=cell.id, cancel=job.cancel)
-    try:
-        with _guest(job, cell, image, host, attempt, directory) as guest:
-            ending.command = tuple(guest.command())
-            _boot_and_test(job, cell, attempt, guest, booted, deadline, ending)
-    except GuestCrashed as error:
-        ending.verdict, ending.title, ending.crash = error.verdict, error.message, error.report
-    except GuestError as error:
-        ending.verdict, ending.title = error.verdict, error.message
-    except Cancelled:
-        raise
-    except (InfraError, DeadlineExceeded, OSError) as error:
-        ending.verdict, ending.title = Verdict.INFRA, str(error).splitlines()[0]
-    except Exception as error:  # noqa: BLE001 - one cell's misfortune is not the others'
-        ending.verdict, ending.title = Verdict.INFRA, defect(error, directory / _DEFECT)
-    finally:
-        booted()
-    return ending
+class _Try:
+    """One attempt at a cell."""
 
+    def __init__(self, job: Job, cell: Cell, image: Artefact, host: Recipe | None, attempt: Attempt) -> None:
+        self._job = job
+        self._cell = cell
+        self._image = image
+        self._host = host
+        self._attempt = attempt
+        self._directory = cell_directory(job.workspace, job.run, cell.id, attempt.number)
+        self._boot_limit = _START_SECONDS + boot_seconds(cell.shape, job.release)
+        self._suites_limit = _SUITES_SECONDS * patience(cell.shape, job.release)
+        self._ending = _Ending()
 
-def _boot_limit(job: Job, cell: Cell) -> float:
-    return _START_SECONDS + boot_seconds(cell.shape, job.release)
-
-
-def _suites_limit(job: Job, cell: Cell) -> float:
-    return _SUITES_SECONDS * patience(cell.shape, job.release)
-
-
-@contextlib.contextmanager
-def _guest(
-    job: Job, cell: Cell, image: Artefact, host: Recipe | None, attempt: Attempt, directory: Path
-) -> Iterator[Guest]:
-    """The cell's guest, not started yet; in the end its logs are in `directory`, and all else of it is gone."""
-    runtime = runtime_directory("g")
-    try:
-        media = xen.media(job.target, job.release, cell, image, job.workspace, host, job.xen_host)
-        guest = create(GuestSpec(attempt.cell, cell.shape, media, runtime), job.accel)
+    def run(self, booted: Callable[[], None]) -> _Ending:
+        """Make it, with every typed error turned into its verdict. `booted` is called once the boot is over."""
+        ending = self._ending
+        # Outer deadlines are longer than all inner ones together: the inner ones fire first, and the logs survive.
+        seconds = self._boot_limit + self._suites_limit + _MARGIN_SECONDS
+        deadline = Deadline.after(seconds, what=self._cell.id, cancel=self._job.cancel)
         try:
-            yield guest
+            with self._guest() as guest:
+                ending.command = tuple(guest.command())
+                self._boot_and_test(guest, booted, deadline)
+        except GuestCrashed as error:
+            ending.verdict, ending.title, ending.crash = error.verdict, error.message, error.report
+        except GuestError as error:
+            ending.verdict, ending.title = error.verdict, error.message
+        except Cancelled:
+            raise
+        except (InfraError, DeadlineExceeded, OSError) as error:
+            ending.verdict, ending.title = Verdict.INFRA, str(error).partition("\n")[0]
+        except Exception as error:  # noqa: BLE001 - one cell's misfortune is not the others'
+            ending.verdict, ending.title = Verdict.INFRA, defect(error, self._directory / _DEFECT)
         finally:
-            _keep_logs(guest, directory)
-    finally:
-        shutil.rmtree(runtime, ignore_errors=True)
+            booted()
+        return ending
 
-
-def _boot_and_test(
-    job: Job,
-    cell: Cell,
-    attempt: Attempt,
-    guest: Guest,
-    booted: Callable[[], None],
-    deadline: Deadline,
-    ending: _Ending,
-) -> None:
-    """Boot `guest`, run its suites, and say in `ending` how that went. Raises what kept it from an end."""
-    directory = cell_directory(job.workspace, job.run, cell.id, attempt.number)
-
-    def stage(reached: StageReached) -> None:
-        job.results.record_stage(attempt, reached)
-        job.listener(CellStage(cell.id, reached.stage, reached.seconds))
-
-    # Leaving the session ends the guest, interrupted or not.
-    with boot(guest, job.release, cell, directory, deadline.sooner(_boot_limit(job, cell)), stage) as session:
-        booted()
-        ending.accel = guest.accel
-        via, note = way(job.via, job.release.shell.ssh, answers=session.manifest.ssh is not None)
-        limit = deadline.sooner(_suites_limit(job, cell), what=f"the suites of {cell.id}")
+    @contextlib.contextmanager
+    def _guest(self) -> Iterator[Guest]:
+        """The cell's guest, not started yet; in the end its logs are kept, and all else of it is gone."""
+        job, cell = self._job, self._cell
+        runtime = runtime_directory("g")
         try:
-            _suites(job, cell, attempt, session, via, limit, ending)
-        except (InfraError, DeadlineExceeded):
-            # A kernel that panics can break them; then that is what there is to say.
-            ending.crash = session.final_crash(deadline.sooner(_SETTLE_SECONDS))
-            if ending.crash is None:
-                raise
+            media = xen.media(job.target, job.release, cell, self._image, job.workspace, self._host, job.xen_host)
+            guest = create(GuestSpec(self._attempt.cell, cell.shape, media, runtime), job.accel)
+            try:
+                yield guest
+            finally:
+                _keep_logs(guest, self._directory)
+        finally:
+            shutil.rmtree(runtime, ignore_errors=True)
+
+    def _boot_and_test(self, guest: Guest, booted: Callable[[], None], deadline: Deadline) -> None:
+        """Boot `guest`, run its suites, and say how that went. Raises what kept it from an end."""
+        job, cell, ending = self._job, self._cell, self._ending
+        limit = deadline.sooner(self._boot_limit)
+        # Leaving the session ends the guest, interrupted or not.
+        with boot(guest, job.release, cell, self._directory, limit, self._stage) as session:
+            booted()
+            ending.accel = guest.accel
+            via, note = way(job.via, job.release.shell.ssh, answers=session.manifest.ssh is not None)
+            limit = deadline.sooner(self._suites_limit, what=f"the suites of {cell.id}")
+            try:
+                self._suites(session, via, limit)
+            except (InfraError, DeadlineExceeded):
+                # A kernel that panics can break them; then that is what there is to say.
+                ending.crash = session.final_crash(deadline.sooner(_SETTLE_SECONDS))
+                if ending.crash is None:
+                    raise
+            else:
+                ending.crash = session.final_crash(deadline.sooner(_SETTLE_SECONDS))
+            _require_up(guest, ending.crash, deadline)
+            if ending.hung and ending.crash is None:
+                raise hung(ending.hung, session.diagnose, self._directory, deadline)
+        if ending.crash is not None:
+            ending.verdict, ending.title = ending.crash.verdict, ending.crash.title
         else:
-            ending.crash = session.final_crash(deadline.sooner(_SETTLE_SECONDS))
-        _require_up(guest, ending.crash, deadline)
-        if ending.hung and ending.crash is None:
-            raise hung(ending.hung, session.diagnose, directory, deadline)
-    if ending.crash is not None:
-        ending.verdict, ending.title = ending.crash.verdict, ending.crash.title
-    else:
-        ending.verdict = cell_verdict(cell.suites, ending.checks, check=job.check, late=ending.late)
-        ending.title = cell_title(cell.suites, ending.checks, check=job.check, late=ending.late) or note
+            ending.verdict = cell_verdict(cell.suites, ending.checks, check=job.check, late=ending.late)
+            ending.title = cell_title(cell.suites, ending.checks, check=job.check, late=ending.late) or note
+
+    def _stage(self, reached: StageReached) -> None:
+        self._job.results.record_stage(self._attempt, reached)
+        self._job.listener(CellStage(self._cell.id, reached.stage, reached.seconds))
+
+    def _suites(self, session: HeldSession, via: str, deadline: Deadline) -> None:
+        """Run the cell's suites in their own process and record each check as it comes."""
+        if not self._cell.suites:
+            return
+        run_suites(
+            session.manifest_path,
+            self._cell.suites,
+            via,
+            deadline,
+            self._event,
+            self._directory / "suites.log",
+            check=self._job.check or None,
+        )
+
+    def _event(self, what: Event) -> None:
+        job, cell, ending = self._job, self._cell, self._ending
+        match what:
+            case CheckEvent(check):
+                job.listener(CheckBegan(cell.id, check))
+            case ResultEvent(result):
+                job.results.record_check(self._attempt, result)
+                ending.checks.append(result)
+                job.listener(CheckEnded(cell.id, result))
+            case EndEvent(late=True):
+                ending.late = True
+            case EndEvent(gone, True):
+                last = next((c.check for c in reversed(ending.checks) if c.outcome is Outcome.FAIL), "the suites")
+                ending.hung = f"the guest hangs in {last}: {gone}"
 
 
 def _require_up(guest: Guest, crash: CrashReport | None, deadline: Deadline) -> None:
@@ -220,36 +236,3 @@ def _keep_logs(guest: Guest, directory: Path) -> None:
             if log.exists() and log.stat().st_size > 0:
                 directory.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(log, directory / log.name)
-
-
-def _suites(
-    job: Job, cell: Cell, attempt: Attempt, session: HeldSession, via: str, deadline: Deadline, ending: _Ending
-) -> None:
-    """Run the cell's suites in their own process and record each check as it comes."""
-
-    def event(what: Event) -> None:
-        match what:
-            case CheckEvent(check):
-                job.listener(CheckBegan(cell.id, check))
-            case ResultEvent(result):
-                job.results.record_check(attempt, result)
-                ending.checks.append(result)
-                job.listener(CheckEnded(cell.id, result))
-            case EndEvent(late=True):
-                ending.late = True
-            case EndEvent(gone, True):
-                last = next((c.check for c in reversed(ending.checks) if c.outcome is Outcome.FAIL), "the suites")
-                ending.hung = f"the guest hangs in {last}: {gone}"
-
-    if not cell.suites:
-        return
-    directory = cell_directory(job.workspace, job.run, cell.id, attempt.number)
-    run_suites(
-        session.manifest_path,
-        cell.suites,
-        via,
-        deadline,
-        event,
-        directory / "suites.log",
-        check=job.check or None,
-    )
