@@ -18,6 +18,8 @@ from dfbuild.errors import Cancelled, DeadlineExceeded
 
 _LONGEST_POLL = float(2**31 - 1)
 """Milliseconds: poll(2) takes no more."""
+_TURN = 0.1
+"""Seconds after which one who waits for a lock, which no `Cancel` can wake, looks up."""
 
 
 class Cancel:
@@ -68,6 +70,14 @@ class Cancel:
     def __del__(self) -> None:
         with contextlib.suppress(OSError, AttributeError):
             os.close(self._fd)
+
+
+class Lock(Protocol):
+    """What `threading.Lock` and `threading.RLock` make."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+
+    def release(self) -> None: ...
 
 
 class Within(Protocol):
@@ -127,6 +137,16 @@ class Deadline:
             while not predicate():
                 self.check(what)
                 condition.wait(self.remaining())
+
+    @contextlib.contextmanager
+    def holding(self, lock: Lock, what: str = "") -> Iterator[None]:
+        """Hold `lock` inside; raises as `check` does where others do not let go of it."""
+        while not lock.acquire(timeout=min(self.remaining(), _TURN)):
+            self.check(what)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def select(self, *fds: int, what: str = "") -> list[int]:
         """Wait until one of `fds` is readable and return those that are; raises as `check` does."""

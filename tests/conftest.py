@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from dfbuild.build.recipe import Artefact
 from dfbuild.build.store import ArtefactStore, build_all
@@ -17,8 +17,11 @@ from dfbuild.model import Cell, Media, Shape, Variant, XenHost
 from dfbuild.releases import load
 from dfbuild.workspace import Workspace
 
-# A property is no stopwatch: on a loaded host an example may take longer than hypothesis expects.
-settings.register_profile("dfbuild", deadline=None)
+# A property is no stopwatch: on a loaded host an example may take longer than hypothesis expects. What is tried is
+# the same every time, so that a change is judged by what it changes: `--hypothesis-profile explore` tries others.
+_BUSY = [HealthCheck.too_slow]
+settings.register_profile("dfbuild", deadline=None, derandomize=True, suppress_health_check=_BUSY)
+settings.register_profile("explore", deadline=None, suppress_health_check=_BUSY)
 settings.load_profile("dfbuild")
 
 
@@ -43,7 +46,7 @@ def reference_image(workspace: Workspace, reference_cell: Cell) -> Artefact:
     """The finished image of `reference_cell`."""
     release = load("reference")
     recipe = target(release).image(release, reference_cell, workspace)
-    return build_all(recipe, ArtefactStore(workspace), Deadline.after(900, what="the reference image"), print)
+    return build_all(recipe, ArtefactStore(workspace), Deadline.after(500, what="the reference image"), print)
 
 
 @pytest.fixture(scope="session")
@@ -59,5 +62,5 @@ def xen_host(workspace: Workspace) -> XenHost:
     shape = Shape("pv", **{**load("reference").shape.given(), "hypervisor": "xen-pv"})
     recipe = xen.host(shape, workspace)
     assert recipe is not None
-    build_all(recipe, ArtefactStore(workspace), Deadline.after(900, what="the Xen host"), print)
+    build_all(recipe, ArtefactStore(workspace), Deadline.after(500, what="the Xen host"), print)
     return xen.ready(recipe, shape, workspace)

@@ -12,7 +12,7 @@ from dfbuild.build.store import BUILD_SECONDS, ArtefactStore, build_all
 from dfbuild.cli import xenhost
 from dfbuild.cli.choice import Chosen, choose, live_target, one
 from dfbuild.cli.progress import say
-from dfbuild.console.transcript import printable
+from dfbuild.console.text import Printable
 from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
 from dfbuild.matrix import xen
@@ -29,6 +29,7 @@ _EXAMINE_SECONDS = 60.0
 _DOWN_SECONDS = 15.0
 _COMMAND_SECONDS = 3600.0
 _FOREVER = 1e9
+_PIECE = 1 << 20
 
 
 def up(arguments: argparse.Namespace) -> int:
@@ -83,7 +84,7 @@ def _require_drive(cell: Cell) -> None:
 def listing(arguments: argparse.Namespace) -> int:
     """The guests that are up."""
     workspace = Workspace.existing(arguments.work)
-    manifests = [keep.find(workspace, name) for name in keep.names(workspace)]
+    manifests = list(keep.manifests(workspace))
     if arguments.json:
         json.dump(
             [{"name": m.name, "cell": m.cell.id, "ssh": m.ssh, "accel": m.accel} for m in manifests], sys.stdout
@@ -111,11 +112,14 @@ def execute(arguments: argparse.Namespace) -> int:
     manifest = keep.find(Workspace.locate(arguments.work), arguments.name)
     session = attach(manifest)
     deadline = Deadline.after(_COMMAND_SECONDS)
+    shown = _Shown()
     try:
         with contextlib.closing(open_shell(session, manifest.release, arguments.via, deadline)) as shell:
             command = " ".join(arguments.words)
             if isinstance(shell, StreamingShell) and not arguments.json:
-                return shell.stream(command, deadline, _show)
+                status = shell.stream(command, deadline, shown.more)
+                shown.end()
+                return status
             answer = shell.run(command, deadline)
     finally:
         session.close()
@@ -123,21 +127,40 @@ def execute(arguments: argparse.Namespace) -> int:
         json.dump({"status": answer.status, "output": answer.text}, sys.stdout)
         print()
     else:
-        _show(answer.output)
+        shown.more(answer.output)
+        shown.end()
     return answer.status
 
 
-def _show(output: bytes) -> None:
-    sys.stdout.buffer.write(output)
-    sys.stdout.buffer.flush()
+class _Shown:
+    """A command's output: a pipe gets every byte as it is, a terminal what cannot control it."""
+
+    def __init__(self) -> None:
+        self._text = Printable() if sys.stdout.isatty() else None
+
+    def more(self, output: bytes) -> None:
+        if self._text is None:
+            sys.stdout.buffer.write(output)
+        else:
+            sys.stdout.write(self._text.feed(output))
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        if self._text is not None:
+            sys.stdout.write(self._text.end())
+            sys.stdout.flush()
 
 
 def console(arguments: argparse.Namespace) -> int:
     """Print the transcript, made safe for a terminal; of a guest that has ended, too."""
     workspace = Workspace.locate(arguments.work)
     ended = keep.ended(workspace, arguments.name)
+    text = Printable()
     if ended is not None:
-        sys.stdout.write(printable(ended.read_bytes()))
+        with ended.open("rb") as log:
+            while piece := log.read(_PIECE):
+                sys.stdout.write(text.feed(piece))
+        sys.stdout.write(text.end())
         return 0
     manifest = keep.find(workspace, arguments.name)
     session = attach(manifest)
@@ -146,9 +169,10 @@ def console(arguments: argparse.Namespace) -> int:
         while True:
             data = session.console.read(offset)
             offset += len(data)
-            sys.stdout.write(printable(data))
+            sys.stdout.write(text.feed(data))
             sys.stdout.flush()
             if not data and not (arguments.follow and session.console.follow(offset, Deadline.after(_FOREVER))):
+                sys.stdout.write(text.end())
                 return 0
     finally:
         session.close()

@@ -24,7 +24,7 @@ from dfbuild.matrix.events import (
     StepSaid,
 )
 from dfbuild.model import Outcome, Verdict
-from dfbuild.report.text import plural
+from dfbuild.report.text import plural, safe_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -58,14 +58,9 @@ def line(event: Event) -> str | None:
             return None
 
 
-def _printable(text: str) -> str:
-    # Titles can hold what a guest or a compiler printed: no control character of theirs may reach the terminal.
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-
-
 def say(line: str) -> None:
     """Tell of the progress of one build, as it comes."""
-    print(_printable(line), file=sys.stderr, flush=True)
+    print(safe_line(line), file=sys.stderr, flush=True)
 
 
 @dataclass
@@ -94,7 +89,7 @@ class Plain:
                     self._print(f"{'...':<10} {name}: {last.said}".removesuffix(": "))
 
     def _print(self, text: str) -> None:
-        print(f"{time.monotonic() - self.start:7.1f}  {_printable(text)}", file=self.out, flush=True)
+        print(f"{time.monotonic() - self.start:7.1f}  {safe_line(text)}", file=self.out, flush=True)
 
     def _still(self, event: Event, now: float) -> str | None:
         """Note what is at work; what a step says, if nothing was heard of it for a while."""
@@ -141,11 +136,11 @@ class Live:
             case RunBegan(run, steps, cells):
                 self.bars.update(self.total, total=steps + cells, description=f"run {run}")
             case StepBegan(name) | CellBegan(name, _):
-                task = self.bars.add_task(_printable(name), total=None, state="")
+                task = self.bars.add_task(safe_line(name), total=None, state="")
                 self.running.setdefault(name, []).append(task)
             case StepSaid(name, state) | CheckBegan(name, state) | CellStage(name, state, _):
                 for task in self.running.get(name, ())[-1:]:
-                    self.bars.update(task, state=_printable(state))
+                    self.bars.update(task, state=safe_line(state))
             case StepEnded(name) | CellEnded(name):
                 for task in self.running.get(name, ())[-1:]:
                     self.running[name].remove(task)
@@ -155,7 +150,7 @@ class Live:
         text = line(event)
         if text is not None and not isinstance(event, CellStage | RunBegan):
             good = isinstance(event, StepEnded | CellEnded) and event.verdict in (Verdict.PASS, Verdict.SKIP)
-            self.bars.console.print(_printable(text), style="green" if good else "bold red", markup=False)
+            self.bars.console.print(safe_line(text), style="green" if good else "bold red", markup=False)
 
 
 @contextlib.contextmanager

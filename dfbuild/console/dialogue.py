@@ -53,6 +53,7 @@ class _Stream(SpawnBase):  # type: ignore[misc]  # pexpect has no types
     def read_nonblocking(self, size: int = 1, timeout: float | None = None) -> bytes:
         """The next bytes, waited for until the deadline of this wait. All errors are the console's own."""
         del timeout
+        self.deadline.check()  # a console that never falls silent has no wait in which that could come up
         self.console.wait(self.offset, self.deadline)
         chunk = self.console.read(self.offset, size)
         self.offset += len(chunk)

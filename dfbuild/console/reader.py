@@ -139,7 +139,7 @@ class ConsoleReader:
         if deadline.cancel is not None:
             poll.register(deadline.cancel.fileno(), select.POLLIN)
         left = memoryview(data)
-        with self._typing:
+        with deadline.holding(self._typing, "others who type"):
             while left:
                 deadline.check("the guest to take what was typed")
                 if self._closed:

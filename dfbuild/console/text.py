@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import re
 
@@ -25,3 +26,23 @@ def printable(data: bytes) -> str:
     """
     text = _LINE_END.sub(b"\n", data).decode("utf-8", errors="backslashreplace")
     return text if text.isprintable() else "".join(map(_escape, text))
+
+
+class Printable:
+    """`printable` for a stream that comes in pieces, wherever they were cut."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, piece: bytes) -> str:
+        """What can be said of it by now: all but a line end or a character that may go on."""
+        data = self._held + piece
+        decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        decoder.decode(data)
+        self._held = decoder.getstate()[0] or data[len(data.rstrip(b"\r")) :]
+        return printable(data[: len(data) - len(self._held)])
+
+    def end(self) -> str:
+        """The rest."""
+        held, self._held = self._held, b""
+        return printable(held)

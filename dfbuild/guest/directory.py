@@ -44,15 +44,16 @@ def listen(path: Path) -> socket.socket:
 
 # asm-generic/socket.h; Python's socket module lacks it.
 _SO_SNDBUFFORCE = 32
-_CONSOLE_BUFFER = 8 << 20
+_CONSOLE_BUFFER = 256 << 20
 
 
 def console_pair() -> tuple[socket.socket, socket.socket]:
     """A console's two ends: ours, and the hypervisor's, which holds as much as this user may make it hold.
 
     QEMU's virtio console drops what its socket does not take at once (hw/char/virtio-console.c, `flush_buf`), and
-    an ordinary one holds 100 KB of it: 13 ms of a flood, which a busy host sleeps through now and then. Root gets
-    8 MB, others what net.core.wmem_max allows.
+    an ordinary one holds 100 KB of it: 2 ms of a flood of 60 MB/s, and a busy host has its readers wait for half a
+    second now and then. Root gets 256 MB, which only what is not read yet takes; others what net.core.wmem_max
+    allows.
     """
     ours, theirs = socket.socketpair()
     try:

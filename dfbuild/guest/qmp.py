@@ -68,7 +68,8 @@ class _Loop:
     def close(self) -> None:
         """At the interpreter's exit: end what still runs, lest asyncio complains of it."""
         if self._loop is not None:
-            self.submit(_cancel_all()).result(_CLOSE_SECONDS)
+            with contextlib.suppress(TimeoutError):  # a busy host's loop; nobody reads the complaint but the user
+                self.submit(_cancel_all()).result(_CLOSE_SECONDS)
 
 
 async def _cancel_all() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dfbuild.console.reader import ConsoleReader
 from dfbuild.deadline import Deadline
-from dfbuild.errors import DfbuildError, InfraError
+from dfbuild.errors import DeadlineExceeded, DfbuildError, InfraError
 from dfbuild.guest.protocol import Exit, Guest
 from dfbuild.model import CrashReport, StageReached
 from dfbuild.session.diagnosis import diagnose, explained
@@ -21,6 +21,7 @@ MANIFEST = "guest.json"
 CONSOLE_LOG = "console.log"
 END_SECONDS = 30.0
 """How long the end of a guest may take where nobody says otherwise."""
+_OTHERS = "others who use the guest"
 
 
 class HeldSession:
@@ -65,21 +66,21 @@ class HeldSession:
         return self._stages
 
     def pause(self, deadline: Deadline) -> None:
-        with self._turn:
+        with deadline.holding(self._turn, _OTHERS):
             self._guest.pause(deadline)
 
     def resume(self, deadline: Deadline) -> None:
-        with self._turn:
+        with deadline.holding(self._turn, _OTHERS):
             self._guest.resume(deadline)
 
     def reset(self, deadline: Deadline) -> None:
         """As with the button: the guest boots anew, and an earlier crash is forgotten."""
-        with self._turn:
+        with deadline.holding(self._turn, _OTHERS):
             self._guest.reset(deadline)
             self._console.rearm()
 
     def diagnose(self, deadline: Deadline) -> str:
-        with self._turn:
+        with deadline.holding(self._turn, _OTHERS):
             return diagnose(self._guest, deadline)
 
     def final_crash(self, deadline: Deadline) -> CrashReport | None:
@@ -88,14 +89,21 @@ class HeldSession:
         return explained(crash, self._guest) if crash is not None else None
 
     def stop(self, deadline: Deadline) -> Exit:
-        with self._turn:
+        with deadline.holding(self._turn, _OTHERS):
             if self._exit is None:
                 self._exit = self._guest.stop(deadline)
             return self._exit
 
     def close(self) -> None:
-        try:
+        def stop() -> None:
             self.stop(Deadline.after(END_SECONDS, what="the guest's end"))
+
+        try:
+            try:
+                stop()
+            except DeadlineExceeded:
+                self._server.close()  # with it goes every client that may hold the guest up
+                stop()
         finally:
             self._console.close()
             self._server.close()

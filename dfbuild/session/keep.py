@@ -141,6 +141,13 @@ def names(workspace: Workspace) -> tuple[str, ...]:
     return tuple(sorted(m.parent.name for m in workspace.guests.glob(f"*/{MANIFEST}") if _held(m.parent)))
 
 
+def manifests(workspace: Workspace) -> Iterator[Manifest]:
+    """The manifests of the guests that are up; what ends meanwhile is left out."""
+    for name in names(workspace):
+        with contextlib.suppress(UsageError, FileNotFoundError):
+            yield find(workspace, name)
+
+
 def down(workspace: Workspace, name: str, deadline: Deadline) -> None:
     """End the guest that is up under `name`, and wait until its holder has gone. Its transcript stays."""
     manifest = find(workspace, name)

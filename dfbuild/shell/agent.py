@@ -24,7 +24,7 @@ LOADER = (
 
 # `read` takes the terminal's lines apart; nothing that was typed is ever evaluated but `c`, by a shell of its own.
 # The command's output goes to a file of its own, which what it leaves in the background may hold for ever.
-# Interrupts reach the command and nothing else.
+# Interrupts reach the command and nothing else; what it printed before one is nobody's any more, and can be much.
 _AGENT = r"""
 PATH=@PATH@;export PATH;
 D=@DIRECTORY@/dfb-@NONCE@;(umask 077;mkdir $D)||exit 1;
@@ -38,9 +38,10 @@ G(){ { awk -v p="@NONCE@:$q:" '{t+=length($0)+1}
 A(){ if [ -s $D/e ];then S $s 1;G 1;else S $s 0;fi; };
 Z(){ :>$D/c;:>$D/i; };
 R(){ F "$n\272\342\212";
+x=;trap "x=1" INT QUIT;
 (trap - INT QUIT;exec sh $D/c) <$D/i >$D/o$q 2>&1;
-s=$?;Z;
-if [ -s $D/o$q ];then @ENCODE@ <$D/o$q >$D/e;else :>$D/e;fi;
+s=$?;trap "" INT QUIT;Z;
+if [ -z "$x" -a -s $D/o$q ];then @ENCODE@ <$D/o$q >$D/e;else :>$D/e;fi;
 A;rm -f $D/o*; };
 L=;s=0;Z;
 while IFS=" " read -r v q n k p;do

@@ -33,8 +33,8 @@ from dfbuild.workspace import Workspace
 
 pytestmark = pytest.mark.boot
 
-VERDICT_WITHIN = 1.0
-"""Seconds from the evidence to the verdict."""
+VERDICT_WITHIN = 4.0
+"""Seconds from the evidence to the verdict. An idle host needs a half."""
 
 
 def cell_on(console: str) -> Cell:

@@ -160,7 +160,7 @@ def test_the_probe_guest_runs_to_its_end_under_emulation() -> None:
 def test_a_guest_that_does_not_get_through_is_no_proof(
     code: bytes, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accel_module, "_PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(accel_module, "_PROBE_SECONDS", 2.0)
     rom = bytearray(64 << 10)
     rom[-16:-11] = bytes.fromhex("ea 00 00 00 f0")
     rom[: len(code)] = code

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from arp import ARP_REQUEST, arp_reply
+from arp import arp_reply
 from given_xen_host import GivenHost, given_host
 
 from dfbuild.build.recipe import Artefact
@@ -100,8 +100,7 @@ def test_a_guest_on_it_is_reached_every_way_and_its_crash_is_told(
                 ssh = open_shell(session, RELEASE, "ssh", minutes(2))
                 assert "Xen PV" in ssh.run("dmesg | grep 'Hypervisor detected'", minutes(1)).text
                 ssh.run("ip addr add 10.9.0.1/24 dev eth1 && ip link set eth1 up", minutes(1))
-                wire.sendto(ARP_REQUEST, str(guest.wire_ends().guest))
-                assert arp_reply(wire, minutes(1))[28:32] == bytes([10, 9, 0, 1])
+                assert arp_reply(wire, guest.wire_ends().guest, minutes(1))[28:32] == bytes([10, 9, 0, 1])
                 with pytest.raises(GuestCrashed) as caught:
                     ssh.run("echo c > /proc/sysrq-trigger", minutes(2))
                 assert caught.value.report.title.startswith("panic: ")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from arp import ARP_REQUEST, arp_reply
+from arp import arp_reply
 from raw_console import read_until
 
 from dfbuild.build.recipe import Artefact
@@ -102,8 +102,7 @@ def test_it_boots_and_is_reached_every_way(
             assert (flags != "0") == wanted.shape.nx
             ssh.run("ip addr add 10.9.0.1/24 dev eth1 && ip link set eth1 up", minutes(1))
             ssh.close()
-            wire.sendto(ARP_REQUEST, str(guest.wire_ends().guest))
-            assert arp_reply(wire, minutes(1))[28:32] == bytes([10, 9, 0, 1])
+            assert arp_reply(wire, guest.wire_ends().guest, minutes(1))[28:32] == bytes([10, 9, 0, 1])
             serial = open_shell(session, RELEASE, "serial", minutes(2))
             assert serial.run("echo over the console", minutes(1)).text == "over the console"
             guest.pause(minutes(1))

@@ -75,17 +75,14 @@ class SshServer:
 
     def stop_connections(self) -> list[int]:
         """All servers stop, as when the guest's CPUs do; their process ids, to let them go on."""
-        stopped = []
-        for child in self._children:
-            listing = subprocess.run(PROCESSES.split(), check=True, capture_output=True, text=True).stdout
-            family = [child.pid]
-            for pid, parent in (map(int, line.split()) for line in listing.splitlines()):
-                if parent in family:
-                    family.append(pid)
-            for pid in family if child.poll() is None else ():
-                os.kill(pid, signal.SIGSTOP)
-                stopped.append(pid)
-        return stopped
+        family = [child.pid for child in self._children if child.poll() is None]
+        listing = subprocess.run(PROCESSES.split(), check=True, capture_output=True, text=True).stdout
+        for pid, parent in (map(int, line.split()) for line in listing.splitlines()):
+            if parent in family:
+                family.append(pid)
+        for pid in family:
+            os.kill(pid, signal.SIGSTOP)
+        return family
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

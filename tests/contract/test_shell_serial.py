@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from patience import AT_ONCE
 from pty_console import MESSAGES, PtyConsole
 
 from dfbuild.deadline import Deadline
@@ -174,7 +175,7 @@ def test_a_deadline_holds_while_the_kernel_floods(console: CountingConsole) -> N
         before = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             shell.run("sleep 1000", Deadline.after(1))
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < AT_ONCE
         assert shell.run("echo free", soon()).text == "free"
     finally:
         stop.set()
@@ -187,7 +188,7 @@ def test_a_crash_ends_the_wait_at_once(console: CountingConsole) -> None:
     before = time.monotonic()
     with pytest.raises(GuestCrashed, match="panic: test"):
         shell.run("sleep 1000", Deadline.after(60))
-    assert time.monotonic() - before < 1.5
+    assert time.monotonic() - before < AT_ONCE
 
 
 def test_the_consoles_end_ends_the_wait_at_once_and_for_good(console: CountingConsole) -> None:
@@ -196,7 +197,7 @@ def test_the_consoles_end_ends_the_wait_at_once_and_for_good(console: CountingCo
     before = time.monotonic()
     with pytest.raises(ShellLost):
         shell.run("sleep 1000", Deadline.after(60))
-    assert time.monotonic() - before < 1.5
+    assert time.monotonic() - before < AT_ONCE
     with pytest.raises(ShellLost):
         shell.run("true", soon())
     shell.close()

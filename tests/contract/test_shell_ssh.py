@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from patience import AT_ONCE
 from pty_console import PtyConsole
 from ssh_server import SshServer
 
@@ -164,7 +165,7 @@ def test_a_server_that_never_says_its_name(opening: Opening) -> None:
         before = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="SSH server"):
             opening(address=silent.getsockname(), deadline=Deadline.after(1))
-        assert time.monotonic() - before < 2
+        assert time.monotonic() - before < AT_ONCE
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_a_server_that_falls_silent_behind_its_name(opening: Opening) -> None:
                 opening(address=half.getsockname(), deadline=Deadline.after(1))
         finally:
             stop.set()
-        assert time.monotonic() - before < 3
+        assert time.monotonic() - before < AT_ONCE
 
 
 def test_cancelling_and_a_crash_end_the_wait_for_a_server(opening: Opening, console: PtyConsole) -> None:
@@ -225,7 +226,7 @@ def test_cancelling_and_a_crash_end_the_wait_for_a_server(opening: Opening, cons
         threading.Timer(0.3, console.panic).start()
         with pytest.raises(GuestCrashed):
             opening(address=silent.getsockname(), deadline=Deadline.after(60), console=console)
-        assert time.monotonic() - before < 2.6
+        assert time.monotonic() - before < AT_ONCE
 
 
 # ── when the guest dies ──────────────────────────────────────────────────────────────────────────────────────────
@@ -237,7 +238,7 @@ def test_a_connection_that_breaks_ends_the_command_for_good(opening: Opening, se
     before = time.monotonic()
     with pytest.raises(ShellLost, match="broke"):
         shell.run("sleep 1000", Deadline.after(60))
-    assert time.monotonic() - before < 2.5
+    assert time.monotonic() - before < AT_ONCE
     with pytest.raises(ShellLost):
         shell.run("true", soon())
     assert opening().run("echo again", soon()).text == "again"
@@ -372,7 +373,7 @@ def test_a_crash_on_the_console_ends_it_at_once(
             shell.run("sleep 1000", Deadline.after(60))
         else:
             shell.put(large, "copy", Deadline.after(60))
-    assert time.monotonic() - crashed[0] < 1
+    assert time.monotonic() - crashed[0] < AT_ONCE
     with pytest.raises(GuestCrashed):
         shell.run("true", soon())
 
@@ -383,7 +384,7 @@ def test_the_consoles_end_ends_it_at_once(opening: Opening, console: PtyConsole)
     before = time.monotonic()
     with pytest.raises(ShellLost, match="ended"):
         shell.run("sleep 1000", Deadline.after(60))
-    assert time.monotonic() - before < 1.5
+    assert time.monotonic() - before < AT_ONCE
 
 
 @pytest.mark.parametrize("what", ["command", "copy"])
@@ -406,7 +407,7 @@ def test_a_guest_that_falls_silent_hangs_nobody(
         with pytest.raises((DeadlineExceeded, ShellLost)):
             shell.run("true", Deadline.after(1))
         shell.close()
-        assert time.monotonic() - before < 10
+        assert time.monotonic() - before < 3 * AT_ONCE
     finally:
         server.silent = False
         for pid in stopped:

@@ -161,17 +161,21 @@ def test_nothing_goes_while_somebody_is_at_work(workspace: Workspace, capsys: py
 
 
 def test_who_begins_waits_for_a_cleaning(workspace: Workspace) -> None:
-    began = threading.Event()
+    began, waiting = threading.Event(), threading.Event()
     said: list[str] = []
 
+    def say(line: str) -> None:
+        said.append(line)
+        waiting.set()
+
     def use() -> None:
-        with workspace.in_use(said.append):
+        with workspace.in_use(say):
             began.set()
 
     thread = threading.Thread(target=use)
     with workspace.alone():
         thread.start()
-        assert not began.wait(0.2)
+        assert waiting.wait(10) and not began.is_set()
     assert began.wait(10)
     thread.join()
     assert said == [f"waiting for a cleaning of {workspace.root}"]

@@ -325,14 +325,14 @@ def test_reports_go_where_they_are_told_to(workspace: Workspace, tmp_path: Path,
             target.symlink_to(there)
         case "fifo":
             os.mkfifo(target)
-            reader = threading.Thread(target=lambda: read.append(target.read_bytes()))
+            reader = threading.Thread(target=lambda: read.append(target.read_bytes()), daemon=True)
             reader.start()
     code = [sys.executable, "-m", "dfbuild", "report", "--work", workspace.root, "--json", "--junit"]
     done = subprocess.run([*code, "/dev/stdout" if kind == "stdout" else target], capture_output=True, check=False)
     assert done.returncode == 3, done.stderr
     match kind:
         case "fifo":
-            reader.join()
+            reader.join(20)
             assert b"<testsuites" in read[0] and target.is_fifo()
         case "link":
             assert target.is_symlink() and "<testsuites" in there.read_text()

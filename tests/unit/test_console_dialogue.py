@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -55,6 +56,21 @@ def test_two_matches_in_one_read_are_two_answers(pair: tuple[ConsoleReader, sock
     guest.sendall(b"one two one two")
     console.wait(14, soon())
     assert [dialogue.expect(["one", "two"], soon()).start for _ in range(4)] == [0, 4, 8, 12]
+
+
+def test_a_console_that_never_falls_silent_outlives_no_deadline(
+    pair: tuple[ConsoleReader, socket.socket],
+) -> None:
+    console, guest = pair
+
+    def print_on() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                guest.sendall(b"and on and on\r\n" * 1000)
+
+    threading.Thread(target=print_on, daemon=True).start()
+    with pytest.raises(DeadlineExceeded, match="never"):
+        Dialogue(console, 0).expect(["never"], soon(0.5))
 
 
 def test_it_begins_now_unless_told(pair: tuple[ConsoleReader, socket.socket]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import AT_ONCE
 
 from dfbuild.console.monitor import Monitor
 from dfbuild.console.protocol import ConsoleClosed
@@ -50,7 +51,7 @@ def test_a_crash_ends_the_wait_within_a_second_with_its_excerpt(line: Line) -> N
     line.guest.sendall(PANIC + b"[   12.345680] CPU: 0 PID: 1\r\n[   12.345690] Call Trace:\r\n")
     with pytest.raises(GuestCrashed) as caught:
         line.reader.wait(10**9, soon())
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - start < AT_ONCE
     assert caught.value.report.title == "panic: Fatal exception"
     assert caught.value.report.excerpt.splitlines() == [
         "[   12.345678] Kernel panic - not syncing: Fatal exception",
@@ -60,7 +61,7 @@ def test_a_crash_ends_the_wait_within_a_second_with_its_excerpt(line: Line) -> N
     assert line.reader.crash == caught.value.report
 
 
-def test_a_crash_that_never_goes_quiet_is_known_within_a_second(line: Line) -> None:
+def test_a_crash_that_never_goes_quiet_is_known_at_once(line: Line) -> None:
     stop = threading.Event()
     start = time.monotonic()
 
@@ -74,7 +75,7 @@ def test_a_crash_that_never_goes_quiet_is_known_within_a_second(line: Line) -> N
     try:
         with pytest.raises(GuestCrashed):
             line.reader.wait(10**9, soon())
-        assert time.monotonic() - start < 1.0
+        assert time.monotonic() - start < AT_ONCE
     finally:
         stop.set()
         printer.join()
@@ -118,7 +119,7 @@ def test_a_line_that_never_ends_is_judged_as_it_stands(line: Line, crashed: bool
         line.reader.wait(20, soon())
         start = time.monotonic()
         found = line.reader.settled(soon())
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < AT_ONCE
     finally:
         stop.set()
         printer.join()
@@ -222,8 +223,6 @@ def test_a_flood_is_recorded_byte_for_byte(line: Line) -> None:
     assert caught.value.report.offset == total
     with line.reader.path.open("rb") as file:
         assert hashlib.file_digest(file, "sha256").digest() == expected.digest()
-    # The budget of an idle machine is 50 MB/s; a busy one gets some of it.
-    assert total / seconds > 15e6
     assert Times(line.reader.path).at(total).seconds <= seconds + 1
 
 

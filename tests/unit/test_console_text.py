@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfbuild.console.text import printable
+from dfbuild.console.text import Printable, printable
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,17 @@ def test_printable(raw: bytes, text: str) -> None:
 @given(st.binary(max_size=200))
 def test_nothing_unprintable_is_left(raw: bytes) -> None:
     assert printable(raw).replace("\n", "").replace("\t", "").isprintable()
+
+
+PIECES = st.lists(st.binary(max_size=6) | st.sampled_from([b"\r", b"\r\r\n", "é✓".encode()[:-1], b"\x93", b"\xe2"]))
+
+
+@given(PIECES)
+def test_in_pieces_it_is_the_same_text(pieces: list[bytes]) -> None:
+    text = Printable()
+    assert "".join([*map(text.feed, pieces), text.end()]) == printable(b"".join(pieces))
+    assert text.end() == ""
+
+
+def test_what_is_whole_is_not_held_back() -> None:
+    assert Printable().feed(b"login: ") == "login: "

@@ -54,6 +54,19 @@ def test_select_returns_what_is_readable_and_wakes_on_cancellation() -> None:
     os.close(write)
 
 
+def test_a_lock_is_waited_for_no_longer_than_that() -> None:
+    cancel, lock = Cancel(), threading.Lock()
+    with Deadline.after(LONG).holding(lock):
+        with pytest.raises(DeadlineExceeded, match="the others"), Deadline.after(0.01).holding(lock, "the others"):
+            pytest.fail("two hold it")
+        threading.Timer(0.05, cancel.set).start()
+        with pytest.raises(Cancelled), Deadline.after(LONG, cancel=cancel).holding(lock):
+            pytest.fail("two hold it")
+    with Deadline.after(0.01).holding(lock):
+        assert lock.locked()
+    assert not lock.locked()
+
+
 def test_wait_on_a_condition_wakes_on_cancellation_without_a_notification() -> None:
     cancel, condition = Cancel(), threading.Condition()
     threading.Timer(0.05, cancel.set).start()

@@ -30,7 +30,14 @@ class Monitor:
         self._end = end
         self.answers: dict[str, object] = {"qmp_capabilities": {}}
         self.asked: list[dict[str, object]] = []
+        self._heard = threading.Condition()
         threading.Thread(target=self._run, daemon=True).start()
+
+    def until(self, command: str) -> object:
+        """The id of the last command, once that is `command`."""
+        with self._heard:
+            assert self._heard.wait_for(lambda: self.asked[-1:] and self.asked[-1]["execute"] == command, 10)
+            return self.asked[-1]["id"]
 
     def say(self, message: object) -> None:
         self._end.sendall(json.dumps(message).encode() + b"\r\n")
@@ -42,7 +49,9 @@ class Monitor:
     def _serve(self) -> None:
         self.say(GREETING)
         for message in self._messages():
-            self.asked.append(message)
+            with self._heard:
+                self.asked.append(message)
+                self._heard.notify_all()
             command = message["execute"]
             if command not in self.answers:
                 continue
@@ -110,7 +119,7 @@ def test_a_pending_call_fails_at_once_when_qemu_dies(qmp: Qmp, monitor: Monitor)
 def test_a_deadline_ends_the_wait_and_a_late_answer_is_dropped(qmp: Qmp, monitor: Monitor) -> None:
     with pytest.raises(DeadlineExceeded, match="query-block"):
         qmp.execute("query-block", Deadline.after(0.05))
-    monitor.say({"return": [], "id": monitor.asked[-1]["id"]})
+    monitor.say({"return": [], "id": monitor.until("query-block")})
     monitor.answers["query-status"] = {"status": "running"}
     assert qmp.execute("query-status", soon()) == {"status": "running"}
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import FakeGuest
+from patience import AT_ONCE
 
 from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import BootFailed, Cancelled, DeadlineExceeded, GuestCrashed, GuestHung, HostFull, InfraError
@@ -44,6 +46,11 @@ def quick(*, kernel: float = 10.0, login: float = 10.0, silence: float = 10.0, f
     )
     update = {"stages": stages, "silence": silence, "emulation_factor": factor}
     return release.model_copy(update={"console": release.console.model_copy(update=update)})
+
+
+def upon(stage: str, call: Callable[[], None]) -> Callable[[StageReached], None]:
+    """What does `call` when `stage` is reached."""
+    return lambda reached: call() if reached.stage == stage else None
 
 
 @pytest.fixture
@@ -116,7 +123,7 @@ def test_a_panic(guest: FakeGuest, tmp_path: Path) -> None:
     start = time.monotonic()
     with pytest.raises(GuestCrashed) as caught:
         boot(guest, quick(), CELL, tmp_path, soon())
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - start < AT_ONCE
     assert caught.value.verdict is Verdict.PANIC
     assert caught.value.report.title == "panic: VFS: Unable to mount root fs"
     assert "Call Trace" in caught.value.report.excerpt
@@ -132,9 +139,8 @@ def test_a_panic_is_not_called_a_hang(guest: FakeGuest, tmp_path: Path) -> None:
 
 def test_a_panic_and_the_guests_end(guest: FakeGuest, tmp_path: Path) -> None:
     guest.script = KERNEL + PANIC
-    threading.Timer(0.1, guest.end).start()
     with pytest.raises(GuestCrashed):
-        boot(guest, quick(), CELL, tmp_path, soon())
+        boot(guest, quick(), CELL, tmp_path, soon(), upon("kernel", guest.end))
 
 
 def test_a_missed_stage(guest: FakeGuest, tmp_path: Path) -> None:
@@ -142,9 +148,9 @@ def test_a_missed_stage(guest: FakeGuest, tmp_path: Path) -> None:
     start = time.monotonic()
     with pytest.raises(GuestHung) as caught:
         boot(guest, quick(login=0.3), CELL, tmp_path, soon())
-    assert time.monotonic() - start < 1.3
+    assert time.monotonic() - start < AT_ONCE
     text = str(caught.value)
-    assert "stage 'login' not reached within 0.3 s" in text
+    assert re.search(r"stage 'login' not reached within 0\.\d s", text)
     assert "'Starting the world'" in text and "kernel at 0." in text and "halted at 0xffffffff81000000" in text
     assert caught.value.verdict is Verdict.HANG
     assert guest.diagnosis in (tmp_path / "diagnosis.txt").read_text()
@@ -189,15 +195,15 @@ def test_symbols_that_cannot_be_read_cost_nothing_else(guest: FakeGuest, tmp_pat
 
 def test_silence(guest: FakeGuest, tmp_path: Path) -> None:
     guest.script = KERNEL
-    with pytest.raises(GuestHung, match=r"silent for 0\.2 s before stage 'login'"):
+    with pytest.raises(GuestHung, match=r"silent for \d\.\d s before stage 'login'"):
         boot(guest, quick(silence=0.2), CELL, tmp_path, soon())
 
 
 def test_no_silence_limit_after_the_boot(guest: FakeGuest, tmp_path: Path) -> None:
     guest.script = KERNEL + LOGIN
-    with boot(guest, quick(silence=0.1), CELL, tmp_path, soon()) as session:
+    with boot(guest, quick(silence=2), CELL, tmp_path, soon()) as session:
         with pytest.raises(DeadlineExceeded):
-            session.console.wait(session.console.size, soon(0.3))
+            session.console.wait(session.console.size, soon(2.5))
         assert not session.console.closed
 
 
@@ -209,17 +215,16 @@ def test_emulation_is_given_more_time(guest: FakeGuest, tmp_path: Path) -> None:
 
 def test_the_guests_own_end(guest: FakeGuest, tmp_path: Path) -> None:
     guest.script = KERNEL + b"reboot: Power down\r\n"
-    threading.Timer(0.1, guest.end).start()
     with pytest.raises(BootFailed, match="ended before boot stage 'login'") as caught:
-        boot(guest, quick(), CELL, tmp_path, soon())
+        boot(guest, quick(), CELL, tmp_path, soon(), upon("kernel", guest.end))
     assert "reboot: Power down" in caught.value.hint
 
 
 def test_the_hypervisors_failure_is_not_the_guests(guest: FakeGuest, tmp_path: Path) -> None:
     guest.script = KERNEL
-    threading.Timer(0.1, guest.end, (1, "qemu: could not open disk")).start()
+    fail = upon("kernel", lambda: guest.end(1, "qemu: could not open disk"))
     with pytest.raises(InfraError, match="status 1") as caught:
-        boot(guest, quick(), CELL, tmp_path, soon())
+        boot(guest, quick(), CELL, tmp_path, soon(), fail)
     assert "could not open disk" in caught.value.hint
 
 
@@ -232,9 +237,8 @@ def test_a_hypervisor_that_dies_a_moment_after_its_console_is_not_the_guest(
         guest.wire.shutdown(socket.SHUT_RDWR)
         threading.Timer(0.3, guest.end, (-9, "")).start()
 
-    threading.Timer(0.1, die).start()
     with pytest.raises(InfraError, match="status -9"):
-        boot(guest, quick(), CELL, tmp_path, soon())
+        boot(guest, quick(), CELL, tmp_path, soon(), upon("kernel", die))
 
 
 def test_a_guest_that_stands_still_for_want_of_room_does_not_hang(guest: FakeGuest, tmp_path: Path) -> None:
@@ -291,14 +295,3 @@ def test_interrupted(guest: FakeGuest, tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         boot(guest, quick(), CELL, tmp_path, Deadline.after(20, cancel=cancel))
     assert guest.state is State.ENDED
-
-
-def test_the_harness_adds_little(guest: FakeGuest, tmp_path: Path) -> None:
-    """From power-on to a session that others can attach to, for a guest that boots in no time."""
-    guest.script = KERNEL + LOGIN
-    release = quick()
-    start = time.monotonic()
-    session = boot(guest, release, CELL, tmp_path, soon())
-    seconds = time.monotonic() - start
-    session.close()
-    assert seconds < 0.2

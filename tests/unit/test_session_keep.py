@@ -38,7 +38,7 @@ class Holder:
         self.said: list[Progress] = []
         self.up = threading.Event()
         self._order = Order(root, name, load("reference"), CELL, Media(), 20.0)
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         (self.workspace.guests / name).mkdir(parents=True)
         self._thread.start()
         assert self.up.wait(20)
@@ -70,6 +70,13 @@ def test_a_held_guest_is_found(holder: Holder) -> None:
     with attach(keep.find(holder.workspace, "one")) as session:
         assert session.console.read(0) == UP
     assert [line.said.split()[0] for line in holder.said[:-1]] == ["kernel", "login"]
+
+
+def test_a_guest_that_ends_while_they_are_listed_is_left_out(
+    holder: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keep, "names", lambda _: ("gone", "one"))
+    assert [manifest.name for manifest in keep.manifests(holder.workspace)] == ["one"]
 
 
 def test_its_console_is_followed_through_a_crash_to_its_end(

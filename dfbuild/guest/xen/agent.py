@@ -31,7 +31,7 @@ class Agent:
 
     def await_ready(self, deadline: Deadline) -> None:
         """Wait for the agent's first word, after which dom0 is up. Raises `HypervisorGone`."""
-        with self._lock:
+        with deadline.holding(self._lock, "others who ask dom0"):
             while not self._pending.startswith(_READY):
                 self._receive(deadline, "dom0 to come up")
             self._pending = self._pending.removeprefix(_READY)
@@ -44,7 +44,7 @@ class Agent:
         """
         if "\n" in command:
             raise InfraError(f"dom0's agent takes one line: {command!r}")
-        with self._lock:
+        with deadline.holding(self._lock, "others who ask dom0"):
             what = f"dom0: {command.rpartition(' && ')[2]}"
             deadline.check(what)
             try:
