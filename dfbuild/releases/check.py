@@ -97,6 +97,8 @@ def _patterns(release: Release, document: Document) -> Iterator[UsageError]:
         patterns.append((("console", "stages", index, "pattern"), stage.pattern))
     for index, crash in enumerate(release.console.crashes):
         patterns.append((("console", "crashes", index, "pattern"), crash.pattern))
+        if crash.where:
+            patterns.append((("console", "crashes", index, "where"), crash.where))
     if release.source is not None:
         patterns.append((("source", "pattern"), release.source.pattern))
     for key in ("login", "password", "prompt"):

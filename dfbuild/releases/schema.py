@@ -125,6 +125,9 @@ class Crash(Strict):
     pattern: str
     title: str = "{0}"
     """Format string over the pattern's groups; {0} is the whole match."""
+    where: str = ""
+    """A regular expression over the lines from the crash on, with what their addresses stand for: its groups say
+    where it happened."""
     verdict: Verdict = Verdict.PANIC
 
 

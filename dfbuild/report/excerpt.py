@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dfbuild.console.text import printable
@@ -12,6 +13,7 @@ from dfbuild.console.transcript import Times, times_path
 from dfbuild.report.failures import Failure
 from dfbuild.results.directory import cell_directory
 from dfbuild.results.records import CellRecord, RunRecord
+from dfbuild.session.diagnosis import DIAGNOSIS
 from dfbuild.workspace import Workspace
 
 BEFORE, AFTER = 8, 32
@@ -22,6 +24,8 @@ _HEAD_BYTES, _TAIL_BYTES = 8 << 10, 24 << 10
 _WIDTH = 500
 _TAKEN_BACK = re.compile(rb"[^\x08]\x08")
 """What the next character stands in the place of: a loader's wheel is a thousand of these on a line."""
+_CPU = re.compile(r"^cpu \d+ .*:$|^  (?:at|from) .*$", re.MULTILINE)
+_CALLS = 24
 _LOGS = (".log", ".txt")
 _NOT_ITS_OWN = ("console.log", "suites.log", "holder.log")
 
@@ -59,6 +63,11 @@ class Excerpts:
                     found.append((path.name, printable(file.read(_TAIL_BYTES))))
         return tuple(found)
 
+    def cpus(self, cell: CellRecord) -> tuple[str, ...]:
+        """Where the CPUs of a guest of `cell` were that crashed or hung, and who called whom, innermost first."""
+        diagnosis = dict(self.logs(cell)).get(DIAGNOSIS, "")
+        return tuple(_CPU.findall(diagnosis)[:_CALLS])
+
     def of(self, cell: CellRecord, failure: Failure) -> tuple[ConsoleLine, ...]:
         """The console lines that show a failure of `cell`; empty if there is no transcript."""
         if failure.console is None or cell.attempt == 0 or self._left == 0:
@@ -68,11 +77,27 @@ class Excerpts:
             if log not in self._times:
                 self._times[log] = Times(log)
             lines = console_lines(log, self._times[log], *failure.console)
+            if not failure.check:
+                lines = told(lines, failure.detail.splitlines())
         except OSError:
             # Run directories may be thrown away; the database is the record.
             return ()
         self._left -= 1
         return lines
+
+
+def told(lines: Sequence[ConsoleLine], excerpt: Sequence[str]) -> tuple[ConsoleLine, ...]:
+    """`lines`, those of a crash as its `excerpt` has them: with what the kernel's addresses stand for. Pure."""
+    inside = iter(excerpt)
+
+    def of(line: ConsoleLine) -> ConsoleLine:
+        words = next(inside, "") if line.inside else ""
+        left = iter(words.split())
+        # Only what was put between its words may tell them apart.
+        same = all(word in left for word in line.text.split())
+        return replace(line, text=words[:_WIDTH]) if same and words else line
+
+    return tuple(map(of, lines))
 
 
 def console_lines(log: Path, times: Times, begin: int, end: int) -> tuple[ConsoleLine, ...]:

@@ -165,6 +165,11 @@ def _failures(console: Console, run: RunRecord, excerpts: Excerpts) -> None:
                 _line(console, "  console:", style="dim")
             for shown in lines:
                 _line(console, f"  {shown}", style="" if shown.inside else "dim")
+            calls = () if failure.check else excerpts.cpus(cells[failure.cell])
+            if calls:
+                _line(console, "  its CPUs:", style="dim")
+            for call in calls:
+                _line(console, f"    {safe_line(call)}")
         else:
             _line(console, f"  {safe_line(failure.title)}")
         if failure.log:

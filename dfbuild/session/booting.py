@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -65,8 +65,7 @@ def boot(
         tracker = BootTracker(stages, silence=release.console.silence, power_on=power_on, factor=factor)
         console = ConsoleReader(stream, directory / CONSOLE_LOG, monitor, power_on=power_on, tracker=tracker)
         console.start()
-        typed = tuple(stage.type for stage in stages)
-        _follow(guest, console, tracker, typed, directory, deadline, on_stage or (lambda _: None))
+        _follow(guest, console, tracker, release, directory, deadline, on_stage or (lambda _: None))
         return HeldSession(guest, console, _manifest(guest, cell, release, console, deadline), tracker.reached)
     except BaseException:
         end(guest, console)
@@ -77,13 +76,13 @@ def _follow(
     guest: Guest,
     console: ConsoleReader,
     tracker: BootTracker,
-    typed: Sequence[str],
+    release: Release,
     directory: Path,
     deadline: Deadline,
     on_stage: Callable[[StageReached], None],
 ) -> None:
-    """Return once the last stage is reached; raise what went wrong. What stages want `typed` is, as they come."""
-    told = 0
+    """Return once the last stage is reached; raise what went wrong. What stages want typed is, as they come."""
+    told, typed = 0, [stage.type for stage in release.console.stages]
     while told < len(tracker.stages):
         with console.changed:
             _wait(console, tracker, told, deadline)
@@ -95,7 +94,7 @@ def _follow(
                 console.send(text.encode(), deadline)
         told = len(reached)
         if console.crash is not None:
-            raise GuestCrashed(explained(console.crash, guest))
+            raise GuestCrashed(explained(console.crash, guest, release, directory, deadline))
         if console.failure is not None:
             raise console.failure
         if told == len(tracker.stages):

@@ -1,7 +1,8 @@
-"""What the virtual CPUs of a hung guest are doing: asked while it still can be, and kept."""
+"""What the virtual CPUs of a guest that hung or crashed are doing: asked while it still can be, and kept."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from dfbuild.deadline import Deadline
 from dfbuild.errors import DeadlineExceeded, GuestHung, HostFull, InfraError
 from dfbuild.guest.protocol import Exit, Guest
 from dfbuild.model import CrashReport
+from dfbuild.releases import Release
 from dfbuild.session.symbols import annotate
 
 DIAGNOSIS = "diagnosis.txt"
@@ -32,9 +34,22 @@ def diagnose(guest: Guest, deadline: Deadline) -> str:
     return _named(guest.diagnose(deadline), guest)
 
 
-def explained(crash: CrashReport, guest: Guest) -> CrashReport:
-    """`crash`, its excerpt with the kernel's functions."""
-    return replace(crash, excerpt=_named(crash.excerpt, guest))
+def explained(
+    crash: CrashReport, guest: Guest, release: Release, directory: Path, deadline: Deadline
+) -> CrashReport:
+    """`crash`, with where it happened, its excerpt with the kernel's functions. What the CPUs of a guest do that is
+    still there goes into `diagnosis.txt`."""
+    excerpt = _named(crash.excerpt, guest)
+    pattern = next((known.where for known in release.console.crashes if known.name == crash.signature), "")
+    title = f"{crash.title}{_where(pattern, excerpt)}"
+    with contextlib.suppress(InfraError, DeadlineExceeded):
+        _keep(title, diagnose(guest, deadline.sooner(_SECONDS, what="the diagnosis of a crash")), directory)
+    return replace(crash, title=title, excerpt=excerpt)
+
+
+def _where(pattern: str, excerpt: str) -> str:
+    found = re.search(pattern, excerpt, re.MULTILINE) if pattern else None
+    return f" at {' '.join(filter(None, found.groups()))}" if found is not None else ""
 
 
 def _named(text: str, guest: Guest) -> str:
@@ -57,7 +72,12 @@ def hung(why: str, diagnose: Callable[[Deadline], str], directory: Path, deadlin
         raise
     except (InfraError, DeadlineExceeded) as error:
         diagnosis = f"no diagnosis: {error.message}"
-    file = directory / DIAGNOSIS
-    file.write_text(f"{why}\n\n{diagnosis}\n", encoding="utf-8")
+    file = _keep(why, diagnosis, directory)
     why = "; ".join([why, *(" ".join(found) for found in _WHERE.findall(diagnosis))])
     return GuestHung(why, hint=f"what its CPUs were doing is in {file}:\n{diagnosis.strip()[:_HINT_LIMIT]}")
+
+
+def _keep(why: str, diagnosis: str, directory: Path) -> Path:
+    file = directory / DIAGNOSIS
+    file.write_text(f"{why}\n\n{diagnosis}\n", encoding="utf-8")
+    return file

@@ -84,9 +84,11 @@ class HeldSession:
             return diagnose(self._guest, deadline)
 
     def final_crash(self, deadline: Deadline) -> CrashReport | None:
-        """The crash, if any, with all that was printed so far taken into account: within a second."""
+        """The crash, if any, with where it was, and with all that was printed so far taken into account."""
         crash = self._console.settled(deadline)
-        return explained(crash, self._guest) if crash is not None else None
+        if crash is None:
+            return None
+        return explained(crash, self._guest, self._manifest.release, self.manifest_path.parent, deadline)
 
     def stop(self, deadline: Deadline) -> Exit:
         with deadline.holding(self._turn, _OTHERS):

@@ -13,8 +13,11 @@ from dfbuild.model import Symbols
 from dfbuild.session import lines
 
 _turn = threading.Lock()
-_ADDRESS = re.compile(r"(?<![\w=])(at |rip: |:)?(?:0x)?([0-9a-f]{16}|[0-9a-f]{8})\b")
-"""An address, with what shows that a CPU is there; the others were left to come back to."""
+_ADDRESS = re.compile(
+    r"(?:(?<![\w=])(?P<cpu>at |[re]ip: |[re]ip = )?|(?<=[0-9a-f])(?P<segment>:))"
+    r"(?:0x)?(?P<address>[0-9a-f]{16}|[0-9a-f]{8})\b"
+)
+"""An address, with what shows that a CPU is there (`0x8:0xffffffff80123456`); others were left to come back to."""
 
 
 def annotate(text: str, symbols: Symbols) -> str:
@@ -36,7 +39,8 @@ def _annotated(text: str, table: _Table) -> str:
 
     def told(found: re.Match[str]) -> str:
         # What comes back to an address was called before it, by what may be another line.
-        place, line = table.place(int(found[2], 16), back=1 if found[1] is None else 0)
+        here = found["cpu"] or found["segment"]
+        place, line = table.place(int(found["address"], 16), back=0 if here else 1)
         before = text[text.rfind("\n", 0, found.start()) + 1 : found.start()]
         words = [] if not place or place in before.split() else [place]
         return " ".join([found[0], *words, *([f"({line})"] if line else [])])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -163,39 +164,69 @@ def test_make_builds_what_changed_within_a_second(tmp_path: Path, place: objects
     assert int((place.source / "sys/a.c").stat().st_mtime) > int(made.stat().st_mtime)
 
 
-def test_a_failed_build_is_gone_on_with_and_a_cut_off_one_is_not(tmp_path: Path) -> None:
+def built(workspace: Workspace, name: str, error: Exception | None = None) -> tuple[objects.Place, list[str]]:
+    """The place of a build that makes the file `name` and ends with `error`, and what was there before it."""
+    with (
+        contextlib.suppress(BuildFailed, Cancelled, InfraError, OSError),
+        objects.place(workspace, "key", workspace.root / "other", print) as here,
+    ):
+        found = sorted(path.name for path in here.objects.iterdir())
+        (here.objects / name).write_text("int half")
+        if error is not None:
+            raise error
+    return here, found
+
+
+def first_built(workspace: Workspace, error: Exception | None = None) -> None:
+    """A build of some time ago: a clock tells those apart that were less than its tick ago."""
+    here, _ = built(workspace, "first", error)
+    os.utime(here.objects / "first", (1, 1))
+
+
+@pytest.mark.parametrize("error", [None, BuildFailed("no", component="x")], ids=["finished", "failed"])
+def test_a_build_that_came_to_its_end_is_gone_on_with(tmp_path: Path, error: Exception | None) -> None:
     workspace = Workspace(tmp_path)
-    said: list[str] = []
-
-    def build(error: Exception | None) -> bool:
-        try:
-            with objects.place(workspace, "key", tmp_path / "other", said.append) as here:
-                found = (here.objects / "made").exists()
-                (here.objects / "made").touch()
-                if error is not None:
-                    raise error
-        except (BuildFailed, Cancelled):
-            return found
-        return found
-
-    broken = BuildFailed("no", component="x")
-    assert [build(error) for error in (None, broken, Cancelled("no"), None, None)] == [
-        False,
-        True,
-        True,
-        False,
-        True,
-    ]
-    assert said == []
+    first_built(workspace, error)
+    here, found = built(workspace, "second")
+    assert found == ["first"] and here.old and not here.cut
 
 
-def test_what_a_signal_ended_is_not_gone_on_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error", [Cancelled("no"), BuildKilled("sh ended with status 137", component="kernel"), OSError("no")]
+)
+def test_of_one_that_was_cut_off_what_it_made_is_gone(tmp_path: Path, error: Exception) -> None:
     workspace = Workspace(tmp_path)
-    with pytest.raises(BuildKilled), objects.place(workspace, "key", tmp_path / "other", print) as first:
-        (first.objects / "gen.c").write_text("int half")
-        raise BuildKilled("sh ended with status 137", component="kernel")
-    with objects.place(workspace, "key", tmp_path / "other", print) as second:
-        assert not second.old and list(second.objects.iterdir()) == []
+    first_built(workspace)
+    built(workspace, "half", error)
+    here, found = built(workspace, "again")
+    assert found == ["first"] and here.old and here.cut
+    here, found = built(workspace, "last")
+    assert found == ["again", "first"] and not here.cut
+
+
+def test_of_a_tree_that_changed_meanwhile_nothing_is_left(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    first_built(workspace)
+    built(workspace, "half", InfraError("changed"))
+    here, found = built(workspace, "again")
+    assert found == [] and not here.old and not here.cut
+
+
+def test_what_was_copied_when_a_build_was_cut_off_is_copied_again(tmp_path: Path) -> None:
+    workspace, other = Workspace(tmp_path / "work"), tmp_path / "other"
+    first, second = tree(tmp_path / "first", a_c="one", b_h="b"), tree(tmp_path / "second", a_c="two", b_h="b")
+    with objects.place(workspace, "key", other, print) as here:
+        objects.sync(here, first, ["sys"], [])
+        for name in ("a.c", "b.h"):
+            os.utime(here.source / "sys" / name, (1, 1))
+    with contextlib.suppress(Cancelled), objects.place(workspace, "key", other, print) as here:
+        objects.sync(here, second, ["sys"], [])
+        (here.source / "sys/a.c").write_text("of another moment")
+        raise Cancelled("no")
+    with objects.place(workspace, "key", other, print) as here:
+        changed = objects.sync(here, second, ["sys"], [])
+        assert changed.names == ("sys/a.c",) and not changed.untold
+        assert contents(here) == {"sys/a.c": "two", "sys/b.h": "b"}
 
 
 def test_two_builds_at_a_time_do_not_meet(tmp_path: Path) -> None:

@@ -175,12 +175,12 @@ class _Site:
             self.kitchen.say(f"{self.ident}: everything anew, for makefiles or the set of headers changed")
             remove(self.here.objects)
             self.here.objects.mkdir()
-        if changed.directives:
+        if changed.directives or self.here.cut:
             known.unlink(missing_ok=True)
         conf = self._outside(_CONF) / self.ident
         write_among(self.here.objects, conf, configuration.encode("latin-1"))
         self.outside.mkdir(parents=True, exist_ok=True)
-        if any(not (self.here.source / name).exists() for name in changed.names):
+        if self.here.cut or any(not (self.here.source / name).exists() for name in changed.names):
             # These would ask for files that are no more.
             for depend in self.outside.rglob(".depend"):
                 depend.unlink()

@@ -10,7 +10,7 @@ An object tree lies below `<work directory>/objects/<key>/`, with the sources th
 
 make(1) goes by time stamps, which say nothing across checkouts and exports. In the copy a file is as old as its
 content: only what differs is written again. What was cut off may have left half a file that looks finished, so then
-everything is built from the beginning.
+all that was written since `open` is made again.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ from pathlib import Path
 
 from dfbuild.build.dragonfly import edits
 from dfbuild.build.dragonfly.data import Edit
-from dfbuild.errors import BuildFailed, BuildKilled
+from dfbuild.errors import BuildFailed, BuildKilled, InfraError
 from dfbuild.source import Tree
 from dfbuild.workspace import Workspace, atomic_write, remove
 
 _BYTES = "latin-1"
 _CLOCK_SECONDS = 60.0
 """How far a clock may be wrong."""
+_UNSURE = b"of a tree that changed meanwhile\n"
+"""In `open`: what the copy holds is not what `source.json` says."""
 _SOURCES = {".c", ".h", ".S", ".s"}
 _DIRECTIVE = re.compile(r"^[ \t]*#(?:.*\\\n)*.*", re.MULTILINE)
 
@@ -53,10 +55,12 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An object tree that is ours for now. `old` says whether a build has been finished or has failed in it."""
+    """An object tree that is ours for now. `old` says whether a build has been in it, and `cut` whether that was
+    cut off: what it made is gone, and what it knew of dependencies may be wrong."""
 
     path: Path
     old: bool
+    cut: bool = False
 
     @property
     def source(self) -> Path:
@@ -71,8 +75,8 @@ class Place:
 def place(workspace: Workspace, key: str, otherwise: Path, say: Callable[[str], None]) -> Iterator[Place]:
     """The object tree `key`, for the time of the block; if somebody else builds in it, a new one at `otherwise`.
 
-    A `BuildFailed` leaves it as it is: make(1) has come to its own end. Anything else that ends the block, a signal
-    too, makes the next one begin anew.
+    A `BuildFailed` leaves it as it is: make(1) has come to its own end. Where something cuts the block off, a
+    signal too, the next one goes on with what was there before. After a tree that changed meanwhile it begins anew.
     """
     path = workspace.objects / key
     path.mkdir(parents=True, exist_ok=True)
@@ -85,9 +89,8 @@ def place(workspace: Workspace, key: str, otherwise: Path, say: Callable[[str], 
             yield _fresh(otherwise)
             return
         mark = path / "open"
-        cut_off = mark.exists() or not (path / "obj").is_dir() or _later(path / "source.json")
-        found = _fresh(path) if cut_off else Place(path, old=True)
-        mark.touch()
+        found = _found(path, mark, say)
+        mark.write_bytes(b"")
         try:
             yield found
         except BuildKilled:
@@ -95,9 +98,37 @@ def place(workspace: Workspace, key: str, otherwise: Path, say: Callable[[str], 
         except BuildFailed:
             mark.unlink()
             raise
+        except InfraError:
+            mark.write_bytes(_UNSURE)
+            raise
         mark.unlink()
     finally:
         os.close(fd)
+
+
+def _found(path: Path, mark: Path, say: Callable[[str], None]) -> Place:
+    """What is to be used of what is at `path`."""
+    if not (path / "obj").is_dir() or _later(path / "source.json") or _later(mark):
+        return _fresh(path)
+    if not mark.exists():
+        return Place(path, old=True)
+    if mark.read_bytes() == _UNSURE:
+        return _fresh(path)
+    say("the last build here was cut off: what it made is made again")
+    since = mark.stat().st_mtime_ns
+    for directory, _, names in os.walk(path / "obj"):
+        for name in names:
+            if (file := Path(directory, name)).lstat().st_mtime_ns >= since:
+                file.unlink()
+    memory = path / "source.json"
+    if memory.is_file():
+        present: dict[str, list[str]] = json.loads(memory.read_text())
+        for name, what in present.items():
+            copy = path / "source" / name
+            if what[0] != "directory" and (not os.path.lexists(copy) or copy.lstat().st_mtime_ns >= since):
+                what[1] = ""
+        atomic_write(memory, json.dumps(present))
+    return Place(path, old=True, cut=True)
 
 
 def _later(file: Path) -> bool:

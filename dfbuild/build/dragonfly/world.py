@@ -81,7 +81,7 @@ class _Making:
             ) as here,
             self._tree.unchanged(self._parts.names, self.inputs["tree"]),
         ):
-            if here.old:
+            if here.old and not here.cut:
                 kitchen.say("going on where the last attempt failed")
             made = self._everything(kitchen, here.objects)
             if _digest(self._tree.path, kernel_files(self._tree.path, self._world.kernel)) != self.inputs["kernel"]:
