@@ -131,9 +131,19 @@ class Crash(Strict):
     verdict: Verdict = Verdict.PANIC
 
 
+class Debugger(Strict):
+    """The kernel's debugger, which a crash may end in."""
+
+    prompt: Text
+    """The last that it prints before it is told something."""
+    trace: Text
+    """What is typed to see who called whom."""
+
+
 class Console(Strict):
     stages: tuple[Stage, ...]
     crashes: tuple[Crash, ...]
+    debugger: Debugger | None = None
     silence: Annotated[float, Field(gt=0)] = 60.0
     """Seconds without a byte while booting after which the guest counts as hung; scaled like deadlines."""
     emulation_factor: Annotated[float, Field(gt=0)] = 4.0

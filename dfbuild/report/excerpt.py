@@ -16,7 +16,7 @@ from dfbuild.results.records import CellRecord, RunRecord
 from dfbuild.session.diagnosis import DIAGNOSIS
 from dfbuild.workspace import Workspace
 
-BEFORE, AFTER = 8, 32
+BEFORE, AFTER = 8, 48
 """Lines shown ahead of a place and behind it; of a longer span its beginning and its end are shown."""
 MOST = 100
 """Excerpts in one report. A run with more failures than that has one cause, and it is in the first ones."""

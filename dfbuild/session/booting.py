@@ -94,7 +94,7 @@ def _follow(
                 console.send(text.encode(), deadline)
         told = len(reached)
         if console.crash is not None:
-            raise GuestCrashed(explained(console.crash, guest, release, directory, deadline))
+            raise GuestCrashed(explained(console.crash, guest, console, release, deadline))
         if console.failure is not None:
             raise console.failure
         if told == len(tracker.stages):

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from dfbuild.console.reader import ConsoleReader
+from dfbuild.console.transcript import excerpt
 from dfbuild.deadline import Deadline
 from dfbuild.errors import DeadlineExceeded, GuestHung, HostFull, InfraError
 from dfbuild.guest.protocol import Exit, Guest
 from dfbuild.model import CrashReport
 from dfbuild.releases import Release
+from dfbuild.session.debugger import trace
 from dfbuild.session.symbols import annotate
 
 DIAGNOSIS = "diagnosis.txt"
@@ -35,16 +38,22 @@ def diagnose(guest: Guest, deadline: Deadline) -> str:
 
 
 def explained(
-    crash: CrashReport, guest: Guest, release: Release, directory: Path, deadline: Deadline
+    crash: CrashReport, guest: Guest, console: ConsoleReader, release: Release, deadline: Deadline
 ) -> CrashReport:
-    """`crash`, with where it happened, its excerpt with the kernel's functions. What the CPUs of a guest do that is
-    still there goes into `diagnosis.txt`."""
-    excerpt = _named(crash.excerpt, guest)
+    """`crash`, with where it happened, its excerpt with the kernel's functions.
+
+    A kernel in its debugger has that print its trace. Of another one what its CPUs do goes into `diagnosis.txt`.
+    """
+    debugger = release.console.debugger
+    traced = debugger is not None and trace(console, debugger, deadline)
+    text = _named(excerpt(console.path, crash.offset) if traced else crash.excerpt, guest)
     pattern = next((known.where for known in release.console.crashes if known.name == crash.signature), "")
-    title = f"{crash.title}{_where(pattern, excerpt)}"
-    with contextlib.suppress(InfraError, DeadlineExceeded):
-        _keep(title, diagnose(guest, deadline.sooner(_SECONDS, what="the diagnosis of a crash")), directory)
-    return replace(crash, title=title, excerpt=excerpt)
+    title = f"{crash.title}{_where(pattern, text)}"
+    if not traced:
+        with contextlib.suppress(InfraError, DeadlineExceeded):
+            diagnosis = diagnose(guest, deadline.sooner(_SECONDS, what="the diagnosis of a crash"))
+            _keep(title, diagnosis, console.path.parent)
+    return replace(crash, title=title, excerpt=text)
 
 
 def _where(pattern: str, excerpt: str) -> str:

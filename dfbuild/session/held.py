@@ -88,7 +88,7 @@ class HeldSession:
         crash = self._console.settled(deadline)
         if crash is None:
             return None
-        return explained(crash, self._guest, self._manifest.release, self.manifest_path.parent, deadline)
+        return explained(crash, self._guest, self._console, self._manifest.release, deadline)
 
     def stop(self, deadline: Deadline) -> Exit:
         with deadline.holding(self._turn, _OTHERS):

@@ -63,6 +63,9 @@ def test_an_unwanted_protector_is_found() -> None:
     with pytest.raises(BuildFailed, match=r"bin/sh/main\.o refers to __guard"):
         prove(objects(), OFF)
     prove(objects(), OFF, unprotected=("bin",))
+    prove(objects(), OFF, handlers=("main.*",))
+    with pytest.raises(BuildFailed, match=r"bin/sh/main\.o refers to __guard"):
+        prove(objects(), OFF, handlers=("domain.*",))
 
 
 def test_a_missing_protector_is_found() -> None:

@@ -158,6 +158,8 @@ class World(Strict):
     """Directory ▸ the compiler that the tree's own makefiles choose there."""
     unprotected: tuple[str, ...] = ()
     """Directories in which the tree's own makefiles choose for the stack protector."""
+    handlers: tuple[str, ...] = ()
+    """Globs: objects that hand on to the stack protector's handler, and refer to it whether it protects or not."""
     options: tuple[str, ...] = ()
     """Lines for make.conf(5): what the tree makes only of those who ask for it."""
     exempt: tuple[Exempt, ...] = ()

@@ -30,14 +30,16 @@ def prove(
     component: str,
     compilers: Mapping[str, str],
     unprotected: Sequence[str],
+    handlers: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The facts of `objects`, by their path in the tree: together they are `component`.
 
     Raises `BuildFailed` for one that breaks the promise, and if none keeps it.
 
     Compiled objects carry the comment of the toolchain `chosen`, or that which `compilers` has for their directory,
-    and no other. Where the compiler is the chosen one and the directory none of `unprotected`, none refers to what
-    is absent with `protector`, and where it has symbols that are present at least one does.
+    and no other. Where the compiler is the chosen one, the directory none of `unprotected` and the object none of
+    the `handlers`, none refers to what is absent with `protector`, and where it has symbols that are present at
+    least one does.
     """
     by_compiler: Counter[str] = Counter()
     protected: Counter[str] = Counter()
@@ -50,7 +52,7 @@ def prove(
         if wrong:
             raise BuildFailed(f"{path} was made by {wrong[0]}, not {name}", component=path)
         by_compiler[name] += 1
-        if special or _under(path, unprotected):
+        if special or _under(path, unprotected) or any(PurePosixPath(path).match(glob) for glob in handlers):
             continue
         unwanted = sorted(set(protector.absent) & set(made.references))
         if unwanted:

@@ -66,7 +66,8 @@ class _Making:
             **parts.inputs(),
             "kernel": _digest(tree.path, self._kernel),
             "kernel edits": edits.words(self._changes),
-            "world": self._world.model_dump(exclude={"kit"}),
+            # What the proof lets pass changes nothing of what is made.
+            "world": self._world.model_dump(exclude={"kit", "handlers"}),
             "flags": list(self._flags),
             "proof": [release.toolchains[name].comment, protection.model_dump()],
             **({"components": self._compiler.components} if self._compiler.components else {}),
@@ -134,6 +135,7 @@ class _Making:
             component="world",
             compilers={**self._world.compilers, **self._compiler.components},
             unprotected=self._world.unprotected,
+            handlers=self._world.handlers,
         )
 
 
