@@ -86,5 +86,11 @@ def _held(arguments: argparse.Namespace) -> AbstractContextManager[None]:
     from dfbuild.cli.progress import say
     from dfbuild.workspace import Workspace
 
-    place = Workspace.locate if getattr(arguments, "resume", None) is None else Workspace.existing
-    return place(arguments.work).in_use(say)
+    if getattr(arguments, "resume", None) is not None:
+        return Workspace.existing(arguments.work).in_use(say)
+    workspace = Workspace.locate(arguments.work)
+    if hasattr(arguments, "src"):
+        from dfbuild.cli import source
+
+        source.require_work_apart(arguments, workspace)  # before there is anything in it
+    return workspace.in_use(say)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from dfbuild.cli.progress import say
 from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
 from dfbuild.releases import Release
-from dfbuild.source import Tree, open_tree, patched
-from dfbuild.workspace import Workspace, expanded
+from dfbuild.source import Tree, named, open_tree, patched, require_apart
+from dfbuild.workspace import Workspace
 
 
 def tree(arguments: argparse.Namespace, workspace: Workspace, deadline: Deadline) -> Tree:
@@ -32,6 +31,13 @@ def trees(
     return patched(plain, [Path(name) for name in arguments.patch], workspace, deadline, say), plain
 
 
+def require_work_apart(arguments: argparse.Namespace, workspace: Workspace) -> None:
+    """Raise `UsageError` if the work directory lies or would lie in the tree named. A revision is copied first."""
+    path = None if arguments.rev else named(arguments.src)
+    if path is not None:
+        require_apart(path, workspace)
+
+
 def require_use(arguments: argparse.Namespace, release: Release) -> None:
     """Raise `UsageError` if a tree is named and `release` is made of none."""
     given = [name for name in ("src", "rev", "release", "patch", "keep_world") if getattr(arguments, name)]
@@ -44,9 +50,9 @@ def require_use(arguments: argparse.Namespace, release: Release) -> None:
 
 def options(arguments: argparse.Namespace) -> Iterator[str]:
     """The words that name the same tree again, wherever they are typed."""
-    source = arguments.src or os.environ.get("DFBUILD_SRC", "")
-    if source:
-        yield from ("--src", str(expanded(source).absolute()))
+    path = named(arguments.src)
+    if path is not None:
+        yield from ("--src", str(path))
     if arguments.rev:
         yield from ("--rev", arguments.rev)
     if arguments.release:

@@ -106,10 +106,9 @@ def open_tree(
     A revision is exported into the work directory, once. It is of the release `wanted` if it can be that, else of
     the one that it says; `release` overrules both. Raises `UsageError` for a place that is no source tree.
     """
-    chosen = source or os.environ.get("DFBUILD_SRC", "")
-    if not chosen:
+    path = named(source)
+    if path is None:
         raise UsageError("no source tree is named", hint=f"{_HINT}; or set DFBUILD_SRC")
-    path = expanded(chosen).absolute()
     if not path.is_dir():
         raise UsageError(f"{path} is no directory", hint=_HINT)
     if release and (wanted is None or release != wanted.name):
@@ -118,12 +117,23 @@ def open_tree(
         path = _export(path, rev, workspace, deadline)
         mark_used(path)
     found = opened(path, release or detect(path, wanted), workspace)
+    require_apart(path, workspace)
+    return found
+
+
+def named(source: str | None) -> Path | None:
+    """The path that `source` is, else that of `DFBUILD_SRC`; None if neither is set. Raises `UsageError`."""
+    chosen = source or os.environ.get("DFBUILD_SRC", "")
+    return expanded(chosen).absolute() if chosen else None
+
+
+def require_apart(path: Path, workspace: Workspace) -> None:
+    """Raise `UsageError` if the work directory, which need not be there yet, lies in the tree at `path`."""
     if workspace.root.resolve().is_relative_to(path.resolve()):
         raise UsageError(
             f"the work directory {workspace.root} lies in the tree {path}, which it would be a part of",
             hint="name one elsewhere with --work",
         )
-    return found
 
 
 def opened(path: Path, release: str, workspace: Workspace) -> Tree:

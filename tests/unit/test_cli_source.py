@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dfbuild.cli import source
+from dfbuild.cli import main, source
 from dfbuild.cli.parser import build
 from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
@@ -62,6 +62,24 @@ def test_a_patch_that_does_not_fit_is_told_why(text: str, cure: str, checkout: P
             parse("--src", str(checkout), "--patch", str(patch)), Workspace(tmp_path / "work"), Deadline.after(60)
         )
     assert cure in caught.value.hint
+
+
+@pytest.mark.parametrize("words", [["matrix", "x.toml", "--dry-run"], ["toolchain", "gcc34"]])
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_nothing_is_made_in_the_tree(
+    words: list[str],
+    by_variable: bool,
+    checkout: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DFBUILD_SRC", str(checkout) if by_variable else "")
+    before = sorted(checkout.rglob("*"))
+    named = [] if by_variable else ["--src", str(checkout)]
+    for work in (checkout / "work", checkout / "bin/../new/work", checkout):
+        assert main([*words, *named, "--work", str(work)]) == 2
+        assert f"lies in the tree {checkout}" in capsys.readouterr().err
+    assert sorted(checkout.rglob("*")) == before
 
 
 def test_a_line_that_repeats_names_the_same_tree_anywhere(
