@@ -92,6 +92,14 @@ def save(workspace: Workspace, base: Base) -> None:
     atomic_write(path, json.dumps(asdict(base), indent=1, sort_keys=True) + "\n")
 
 
+def forget(workspace: Workspace, name: str) -> None:
+    """Let the name stand for nothing, its file whole or not: its disk can be cleaned away. Raises `UsageError`."""
+    try:
+        _file(workspace, name).unlink()
+    except FileNotFoundError:
+        raise _unknown(workspace, name) from None
+
+
 def find(workspace: Workspace, name: str, release: str = "") -> Base:
     """The base image of that name, and of `release`; raises `UsageError` with the names that there are."""
     found = _read(workspace, name)
@@ -105,13 +113,16 @@ def _read(workspace: Workspace, name: str) -> Base:
     try:
         return Base(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        others = ", ".join(base.name for base in known(workspace))
-        hint = f"there are: {others}" if others else "`dfbuild image import` makes one"
-        raise UsageError(f"no base image is called {name!r}", hint=hint) from None
+        raise _unknown(workspace, name) from None
     except (ValueError, TypeError) as error:
-        raise UsageError(
-            "this is no base image's file", hint="import it again, or remove the file", file=path
-        ) from error
+        hint = f"import it again, or `dfbuild image remove {name}`"
+        raise UsageError("this is no base image's file", hint=hint, file=path) from error
+
+
+def _unknown(workspace: Workspace, name: str) -> UsageError:
+    others = ", ".join(base.name for base in known(workspace))
+    hint = f"there are: {others}" if others else "`dfbuild image import` makes one"
+    return UsageError(f"no base image is called {name!r}", hint=hint)
 
 
 def known(workspace: Workspace) -> list[Base]:

@@ -105,6 +105,13 @@ def listing(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def remove(arguments: argparse.Namespace) -> int:
+    """Forget a base image; its disk is as any artefact from then on."""
+    bases.forget(Workspace.existing(arguments.work), arguments.name)
+    print(f"{arguments.name} is no base image any more; its disk goes with what `dfbuild clean` removes")
+    return 0
+
+
 def _checked(medium: Path, wanted: str) -> str:
     """The SHA-256 of `medium`, if it is the `wanted` one; raises `UsageError`."""
     if not _SUM.fullmatch(wanted):

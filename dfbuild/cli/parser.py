@@ -182,7 +182,11 @@ def _image(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     take.add_argument("--name", default="", help="name to call it by (default: the file's)")
     take.add_argument("--release", metavar="NAME", default="", help="release it is of (default: what the CD says)")
     listing = _command(actions, "list", "dfbuild.cli.image:listing", "list the base images")
+    remove = _command(actions, "remove", "dfbuild.cli.image:remove", "forget a base image")
+    remove.description = "Forget a base image. Its disk goes with what `dfbuild clean` removes."
+    remove.add_argument("name", metavar="NAME", help="what `dfbuild image list` calls it")
     take.set_defaults(builds=True)
+    _workspace(remove)
     for every in (iso, take, listing):
         _workspace(every)
         _json(every)

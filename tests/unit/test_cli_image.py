@@ -15,7 +15,7 @@ from dfbuild.build import bases
 from dfbuild.build.bases import Base, Based
 from dfbuild.build.recipe import DISK, PROGRAMS, Artefact, Kitchen, Recipe
 from dfbuild.build.store import ArtefactStore, build_all
-from dfbuild.cli import image
+from dfbuild.cli import image, main
 from dfbuild.cli.guest import up
 from dfbuild.cli.parser import build
 from dfbuild.deadline import Deadline
@@ -87,6 +87,29 @@ def test_a_disk_gets_a_name_and_is_listed(tmp_path: Path, medium: Path, capsys: 
     words = ["image", "import", str(medium), "--sha256", digest(medium), "--work", str(work), "--release", "5.8"]
     assert image.take(build().parse_args(words)) == 0
     assert f"no longer the one of master with SHA-256 {before}" in capsys.readouterr().out
+
+
+def test_a_base_image_that_is_removed_leaves_its_disk_to_the_cleaning(
+    tmp_path: Path, medium: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = Workspace(tmp_path / "work")
+    take(work.root, medium, digest(medium), "--release", "master")
+    disk = bases.find(work, "disk").disk(work)
+    where = ("--work", str(work.root))
+    assert main(["clean", "--unused", "0", *where]) == main(["image", "remove", "disk", *where]) == 0
+    assert "disk is no base image any more" in capsys.readouterr().out
+    assert bases.known(work) == [] and disk.is_file()
+    assert main(["clean", "--unused", "0", *where]) == 0
+    assert not disk.exists()
+    assert main(["image", "remove", "disk", *where]) == 2
+    assert "no base image is called 'disk'" in capsys.readouterr().err
+
+
+def test_what_is_no_base_images_file_can_be_removed(tmp_path: Path) -> None:
+    (tmp_path / "bases").mkdir()
+    (tmp_path / "bases/bad.json").write_text("garbage")
+    assert main(["image", "remove", "bad", "--work", str(tmp_path)]) == 0
+    assert not any((tmp_path / "bases").iterdir())
 
 
 @pytest.mark.parametrize("output", ["none/live.iso", "."])

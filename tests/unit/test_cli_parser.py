@@ -145,7 +145,16 @@ def test_a_work_directory_that_is_a_file_is_a_usage_error(
 
 
 @pytest.mark.parametrize(
-    "words", [["matrix", "--resume"], ["clean"], ["runs"], ["report"], ["guest", "list"], ["image", "list"]]
+    "words",
+    [
+        ["matrix", "--resume"],
+        ["clean"],
+        ["runs"],
+        ["report"],
+        ["guest", "list"],
+        ["image", "list"],
+        ["image", "remove", "x"],
+    ],
 )
 @pytest.mark.parametrize("by_variable", [False, True])
 def test_what_only_looks_makes_no_work_directory(
