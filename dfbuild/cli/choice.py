@@ -14,7 +14,7 @@ from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
 from dfbuild.matrix.expand import asking, expand, narrow, select
 from dfbuild.matrix.machine import machine
-from dfbuild.matrix.plan import Plan, plan
+from dfbuild.matrix.plan import Plan, plan, require_memory
 from dfbuild.model import Cell, GivenXenHost, Refusal
 from dfbuild.releases import Release
 from dfbuild.source import Tree
@@ -57,6 +57,7 @@ def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
         builder = bases.Based(builder, bases.find(workspace, arguments.base, matrix.release.name))
     where = xenhost.where(arguments)
     planned = plan(expansion.cells, expansion.refusals, builder, matrix.release, workspace, where)
+    require_memory(planned, arguments.memory)
     return Chosen(matrix, builder, planned, expansion.excluded, workspace, where)
 
 
@@ -87,8 +88,9 @@ def _trees(arguments: argparse.Namespace, matrix: Matrix, workspace: Workspace) 
     """
     tree, plain = source.trees(arguments, workspace, Deadline.after(_EXPORT_SECONDS), matrix.release)
     if tree.release != matrix.release.name:
+        says = "--release says" if arguments.release else f"{tree.path} is a tree of release"
         raise UsageError(
-            f"{tree.path} is a tree of release {tree.release}, but {matrix.file} is for {matrix.release.name}",
+            f"{says} {tree.release}, but {matrix.file} is for {matrix.release.name}",
             hint="leave --release out"
             if arguments.release
             else "name another tree with --src, or another matrix file",

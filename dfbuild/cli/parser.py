@@ -32,10 +32,9 @@ def _workspace(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def _json(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +43,7 @@ def _json(parser: argparse.ArgumentParser) -> None:
 
 def _selection(parser: argparse.ArgumentParser) -> None:
     # What `choice.choose` reads, where there is no such option.
-    parser.set_defaults(build="cross", base="", xen_host="", check="")
+    parser.set_defaults(build="cross", base="", xen_host="", check="", memory=None)
     parser.add_argument(
         "--filter", metavar="EXPR", default="", help="cells to take: 'toolchain=gcc* and shape!=up'"
     )

@@ -64,6 +64,16 @@ def plan(
     return Plan(recipes, images, tuple(possible), tuple(refused), hosts)
 
 
+def require_memory(planned: Plan, memory: int | None) -> None:
+    """Raise `UsageError` if a cell's guest alone has more than the `memory`, in MiB, that is for all together."""
+    largest = max(planned.cells, key=lambda cell: cell.shape.memory, default=None)
+    if memory is not None and largest is not None and largest.shape.memory > memory:
+        needed = largest.shape.memory
+        raise UsageError(
+            f"cell {largest.id!r} needs {needed} MiB, and --memory is {memory}", hint=f"--memory {needed}, or more"
+        )
+
+
 def require_same(record: RunRecord, planned: Plan) -> None:
     """Raise `UsageError` if `record`, which is to be gone on with, is not of what is `planned` now.
 

@@ -202,6 +202,31 @@ def test_only_suites_with_the_check_that_is_asked_for_are_run(workspace: Workspa
         choose(parsed(workspace, config, "--check", "security"), workspace)
 
 
+def test_a_guest_that_does_not_fit_into_the_memory_that_is_given_is_refused(
+    workspace: Workspace, gone_on_with: list[Any]
+) -> None:
+    with pytest.raises(UsageError, match=f"{re.escape(ONE)}' needs 256 MiB, and --memory is 255"):
+        matrix.run(parsed(workspace, CONFIG, "--cell", ONE, "--memory", "255"))
+    assert not workspace.database.exists()
+    matrix.run(parsed(workspace, CONFIG, "--cell", ONE, "--memory", "256"))
+    ((_, _, run),) = gone_on_with
+    with pytest.raises(UsageError, match="--memory is 255"):
+        matrix.run(parsed(workspace, "--resume", run, "--memory", "255"))
+
+
+def test_the_release_that_a_command_line_says_is_told_of_as_what_it_says(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    param = tmp_path / "tree/sys/sys/param.h"
+    param.parent.mkdir(parents=True)
+    param.write_text("#define __DragonFly_version 120006\n")
+    words = (CONFIG.with_name("dragonfly-master.toml"), "--src", param.parents[2], "--release")
+    with pytest.raises(UsageError, match=r"^--release says 5\.8, but .*dragonfly-master\.toml is for master"):
+        choose(parsed(workspace, *words, "5.8"), workspace)
+    with pytest.raises(UsageError, match=r"tree is a tree of release 1\.2, but .* is for master"):
+        choose(parsed(workspace, *words[:-1]), workspace)
+
+
 def test_a_run_that_somebody_runs_is_not_run_twice(workspace: Workspace, gone_on_with: list[Any]) -> None:
     older = stored(workspace, command=("--cell", ONE), name="a")
     newer = stored(workspace, command=("--cell", ONE), name="b")

@@ -179,12 +179,12 @@ def test_an_empty_variable_names_no_work_directory(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("word", ["--guests", "--boots", "--memory"])
-@pytest.mark.parametrize("number", ["0", "-3", "x"])
+@pytest.mark.parametrize("number", ["0", "-3", "1.5", "x"])
 def test_limits_are_one_or_more(word: str, number: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:
         main(["matrix", "x.toml", word, number])
     assert exit.value.code == 2
-    assert f"argument {word}: " in capsys.readouterr().err
+    assert f"argument {word}: {number!r} is not a whole number above 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
