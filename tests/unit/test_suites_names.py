@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from dfbuild.errors import UsageError
@@ -22,6 +24,30 @@ def test_a_glob_must_match_something() -> None:
     assert suites_with("*/cpu*") >= {"scheduler", "regress"}
     assert suites_with("*pipe*") >= {"scheduler", "sysperf", "regress"}
     assert suites_with("*kill*") == {"regress"}
-    with pytest.raises(UsageError, match="no check matches 'scheduler/cpu-cuont'") as caught:
-        suites_with("scheduler/cpu-cuont")
-    assert caught.value.hint == "did you mean 'scheduler/cpu-count'?"
+
+
+@pytest.mark.parametrize(
+    ("glob", "meant"),
+    [
+        ("scheduler/cpu-cuont", "scheduler/cpu-count"),
+        ("security", "security/*"),
+        ("securty", "security/*"),
+        ("securty/*", "security/*"),
+        ("securty/nx-*", "security/nx-*"),
+        ("securty/nothing-of-that-name", "security/*"),
+        ("regres/io-poll-1", "regress/io-poll-1"),
+        ("cpu-count", "scheduler/cpu-count"),
+    ],
+)
+def test_what_may_be_meant(glob: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"no check matches {re.escape(repr(glob))}") as caught:
+        suites_with(glob)
+    assert caught.value.hint == f"did you mean {meant!r}?"
+
+
+@pytest.mark.parametrize(("glob", "where"), [("nosuch", "SUITE"), ("security/nothing-at-all-like-it", "security")])
+def test_where_nothing_is_like_it_suites_are_named_and_how_to_list_their_checks(glob: str, where: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        suites_with(glob)
+    assert caught.value.hint.startswith(f"the suites are {', '.join(available())}; ")
+    assert f"dfbuild.suites.{where}`" in caught.value.hint and len(caught.value.hint) < 200
