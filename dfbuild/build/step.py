@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ def run(
         status = process.run(line, kitchen.deadline, log=log).status
     else:
         status = _watched(kitchen, line, log, banner)
-    _require(status, argv, component, log)
+    _require(kitchen, status, argv, component, log)
 
 
 def output(kitchen: Kitchen, sandbox: Sandbox, argv: Sequence[str | Path], component: str) -> str:
@@ -65,7 +66,7 @@ def output(kitchen: Kitchen, sandbox: Sandbox, argv: Sequence[str | Path], compo
     out = component_log(kitchen, f"{component} output")
     out.unlink(missing_ok=True)
     status = process.run(line, kitchen.deadline, log=out, errors=log).status
-    _require(status, argv, component, log)
+    _require(kitchen, status, argv, component, log)
     return out.read_text(errors="surrogateescape")
 
 
@@ -80,13 +81,16 @@ def _begin(
     return log, sandbox.argv([*_YIELDING, *words])
 
 
-def _require(status: int, argv: Sequence[str | Path], component: str, log: Path) -> None:
+def _require(kitchen: Kitchen, status: int, argv: Sequence[str | Path], component: str, log: Path) -> None:
     """Raise `BuildFailed` unless the command ended well."""
     if status != 0:
         # Jobs beside the one that failed still print behind it, and every make(1) that gives up because of it.
         last = tail(log)
         if any(words in last for words in _FULL):
-            raise HostFull(f"{component}: the disk is full, see {log}", hint="`dfbuild clean` makes room")
+            raise HostFull(
+                f"{component}: the disk is full, see {log}",
+                hint=f"`dfbuild clean --work {shlex.quote(str(kitchen.workspace.root))}` makes room",
+            )
         why = complaint(tail(log, _BACK)) or f"{argv[0]} ended with status {status}"
         # Of a signal a shell makes 128 and its number, and so does bwrap(1).
         failed = BuildKilled if status < 0 or status > _SIGNALLED else BuildFailed

@@ -6,6 +6,7 @@ import argparse
 import errno
 import io
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - Python's own status for it is that of regressions
-        told = _told(error) if isinstance(error, OSError) else None
+        told = _told(error, arguments) if isinstance(error, OSError) else None
         if told is None:
             traceback.print_exc()
             told = InfraError("a defect of dfbuild: see above")
@@ -68,15 +69,22 @@ def _end(number: int, _: object) -> None:
     sys.exit(128 + number)
 
 
-def _told(error: OSError) -> InfraError | None:
+def _told(error: OSError, arguments: argparse.Namespace) -> InfraError | None:
     """What the host refused, and of which file; None for what says too little to go without its traceback."""
-    if error.errno in _FULL:
-        hint = "`dfbuild clean` removes what was not used for days, `dfbuild clean --unused 0` all that builds left"
-        return InfraError(os.strerror(error.errno), hint=hint)
     name = error.filename2 or error.filename
-    if error.errno is None or not isinstance(name, str | bytes):
+    named = isinstance(name, str | bytes)
+    if error.errno is None or not (named or error.errno in _FULL):
         return None
-    return InfraError(f"{os.fsdecode(name)}: {os.strerror(error.errno)}")
+    what = os.strerror(error.errno)
+    told = f"{os.fsdecode(name)}: {what}" if named else what
+    if error.errno not in _FULL or not hasattr(arguments, "work"):
+        return InfraError(told)
+    from dfbuild.workspace import Workspace
+
+    where = "" if named else f"; the work directory is {Workspace.locate(arguments.work).root}"
+    clean = f"dfbuild clean --work {shlex.quote(arguments.work)}" if arguments.work else "dfbuild clean"
+    hint = f"`{clean}` removes what was not used for days, `{clean} --unused 0` all that builds left"
+    return InfraError(f"{told}{where}", hint=hint)
 
 
 def _held(arguments: argparse.Namespace) -> AbstractContextManager[None]:

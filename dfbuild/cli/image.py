@@ -19,6 +19,7 @@ from dfbuild.build import bases, dragonfly
 from dfbuild.build.recipe import LIVE
 from dfbuild.build.store import BUILD_SECONDS, ArtefactStore, build_all
 from dfbuild.cli.choice import choose, live_target, one
+from dfbuild.cli.output import require_place
 from dfbuild.cli.progress import say
 from dfbuild.deadline import Deadline
 from dfbuild.errors import InfraError, UsageError
@@ -38,7 +39,7 @@ def iso(arguments: argparse.Namespace) -> int:
     workspace = Workspace.locate(arguments.work)
     output = Path(arguments.output) if arguments.output else None
     if output is not None:
-        _require_directory(output)
+        require_place(output)
     chosen = choose(arguments, workspace)
     cell = one(chosen)
     release = chosen.matrix.release
@@ -137,14 +138,6 @@ def _release(medium: Path, workspace: Workspace, deadline: Deadline) -> str:
         if medium.suffix.lower() == ".iso" and iso_image.extract(medium, _INSTALLED, header, deadline):
             return detect(place)
     raise UsageError(f"{medium.name} does not say which release it is of", hint="say it with --release")
-
-
-def _require_directory(output: Path) -> None:
-    """Raise `UsageError` unless a file can be made at `output`."""
-    if not output.parent.is_dir():
-        raise UsageError(f"there is no directory {output.parent}", hint="make it, or name another file with -o")
-    if output.is_dir():
-        raise UsageError(f"{output} is a directory", hint="name a file in it with -o")
 
 
 def _copy(source: Path, target: Path) -> Path:

@@ -17,6 +17,20 @@ _EXIT = """exit status:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says of a word that none can stand for which one may be meant."""
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            from dfbuild.errors import nearest
+
+            if hint := nearest(str(value), map(str, action.choices or ()), otherwise=""):
+                error.message += f"\n  hint: {hint}"
+            raise
+
+
 def _command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: str, help: str
 ) -> argparse.ArgumentParser:
@@ -72,7 +86,7 @@ def _file(action: argparse.Action) -> None:
 
 def build() -> argparse.ArgumentParser:
     """The whole command line."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="dfbuild",
         description="Build DragonFly BSD with chosen compilers, boot it on chosen hardware, test it, compare.",
         epilog=_EXIT,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from dfbuild.errors import UsageError
+from dfbuild.cli.output import require_place
 from dfbuild.report import html, junit, terminal, write_all
 from dfbuild.report import json as report_json
 from dfbuild.report.text import safe_line
@@ -49,13 +49,13 @@ def _write(where: str, text: bytes | str) -> None:
     if where == "/dev/stdout":
         # What is printed besides goes behind it, wherever that is.
         print(text.decode() if isinstance(text, bytes) else text, flush=True)
-    elif path.exists() and not path.is_file():
+        return
+    require_place(path)
+    if path.exists() and not path.is_file():
         with path.open("wb") as file:
             file.write(text if isinstance(text, bytes) else text.encode())
-    elif path.parent.is_dir():
-        atomic_write(path.resolve(), text)
     else:
-        raise UsageError(f"there is no directory {path.parent}", hint="make it, or name another file")
+        atomic_write(path.resolve(), text)
 
 
 def present(workspace: Workspace, store: Store, run_id: str, against: str | None, *, as_json: bool) -> int:

@@ -47,8 +47,9 @@ def test_banners_are_progress_and_everything_is_logged(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_not_the_trees_fault(tmp_path: Path) -> None:
-    with pytest.raises(HostFull, match=r"bin/part: the disk is full, see .*bin-part\.log"):
+    with pytest.raises(HostFull, match=r"bin/part: the disk is full, see .*bin-part\.log") as caught:
         sh(kitchen(tmp_path, []), "echo 'cat: write error: No space left on device' >&2; exit 1")
+    assert caught.value.hint == f"`dfbuild clean --work {tmp_path}` makes room"
 
 
 def test_a_program_that_is_run_twice_has_said_what_it_said_this_time(tmp_path: Path) -> None:

@@ -367,3 +367,5 @@ def test_reports_go_where_they_are_told_to(workspace: Workspace, tmp_path: Path,
             assert "<testsuites" in target.read_text()
     done = subprocess.run([*code, tmp_path / "none" / "x.xml"], capture_output=True, check=False)
     assert done.returncode == 2 and b"there is no directory" in done.stderr
+    done = subprocess.run([*code, tmp_path], capture_output=True, check=False)
+    assert done.returncode == 2 and f"{tmp_path} is a directory\n  hint: ".encode() in done.stderr

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,25 +69,73 @@ def test_a_wrong_option_is_a_usage_error() -> None:
     assert exit.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["reprot"], "report"),
+        (["image", "improt"], "import"),
+        (["matrix", "x.toml", "--via", "serail"], "serial"),
+        (["nothing-like-it"], ""),
+    ],
+)
+def test_a_misspelt_word_is_told_with_what_may_be_meant(
+    words: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(words)
+    assert exit.value.code == 2
+    told = capsys.readouterr().err
+    assert "invalid choice" in told
+    assert told.endswith(f"\n  hint: did you mean {meant!r}?\n") if meant else "hint" not in told
+
+
 def test_a_missing_file_is_a_usage_error_with_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["matrix", "/nonexistent/matrix.toml"]) == 2
     assert "/nonexistent/matrix.toml" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EBADF])
-def test_a_full_disk_is_told_with_what_can_go(
-    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def schema(arguments: object) -> int:
-        raise OSError(number, "not so")
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets `dfbuild runs` end with an `OSError` of these arguments."""
 
-    monkeypatch.setattr("dfbuild.cli.schema.run", schema)
-    assert main(["schema", "matrix"]) == 3
+    def refuse(*what: object) -> None:
+        def runs(arguments: object) -> int:
+            raise OSError(*what)
+
+        monkeypatch.setattr("dfbuild.cli.report.runs", runs)
+
+    return refuse
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_full_disk_is_told_with_where_it_is_and_what_can_go(
+    number: int,
+    named: bool,
+    refused: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    work = tmp_path / "my work"
+    refused(number, "not so", *([str(work / "log")] if named else []))
+    what = os.strerror(number)
+    where = f"{work}/log: {what}" if named else f"{what}; the work directory is {work}"
+    assert main(["runs", "--work", str(work)]) == 3
     told = capsys.readouterr().err
-    if number == errno.EBADF:  # Our own fault: what is known of it is where it was.
-        assert "Traceback" in told and told.endswith("dfbuild: a defect of dfbuild: see above\n")
-    else:
-        assert told.startswith(f"dfbuild: {os.strerror(number)}\n  hint: ") and "`dfbuild clean`" in told
+    assert told.startswith(f"dfbuild: {where}\n  hint: `dfbuild clean --work '{work}'` removes ")
+    monkeypatch.setenv("DFBUILD_WORK", str(work))
+    assert main(["runs"]) == 3
+    assert capsys.readouterr().err.startswith(f"dfbuild: {where}\n  hint: `dfbuild clean` removes ")
+
+
+def test_an_error_that_says_too_little_is_told_with_where_it_was(
+    refused: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(errno.EBADF, "not so")
+    assert main(["runs"]) == 3
+    told = capsys.readouterr().err
+    assert "Traceback" in told and told.endswith("dfbuild: a defect of dfbuild: see above\n")
 
 
 @pytest.mark.parametrize(
@@ -116,8 +165,9 @@ def test_a_file_that_the_host_refuses_is_told_without_a_traceback(
 ) -> None:
     workspace = Workspace(tmp_path)
     run = fill(workspace)
-    assert main(["report", run, "--work", str(tmp_path), "--html", str(tmp_path)]) == 3
-    assert capsys.readouterr().err == f"dfbuild: {tmp_path}: {os.strerror(errno.EISDIR)}\n"
+    file = tmp_path / ("x" * 300)
+    assert main(["report", run, "--work", str(tmp_path), "--html", str(file)]) == 3
+    assert capsys.readouterr().err == f"dfbuild: {file}: {os.strerror(errno.ENAMETOOLONG)}\n"
 
 
 def test_a_run_with_options_of_another_version_is_shown(tmp_path: Path) -> None:
