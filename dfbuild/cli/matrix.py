@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         info = RunInfo(
             name=matrix.name,
             config_file=str(matrix.file.absolute()),
-            config_text=matrix.file.read_text(encoding="utf-8"),
+            config_text=matrix.file.read_text(encoding="utf-8-sig"),
             command=("dfbuild", *arguments.argv),
             cells=chosen.plan.cells,
             options=_options(arguments, matrix),
@@ -87,7 +87,7 @@ def _resume(arguments: argparse.Namespace, workspace: Workspace) -> int:
         running.enter_context(workspace.running(run_id))
         record = store.run(run_id)
         file = Path(record.config_file)
-        if not file.is_file() or file.read_text(encoding="utf-8") != record.config_text:
+        if not file.is_file() or file.read_text(encoding="utf-8-sig") != record.config_text:
             raise UsageError(
                 f"{file} is not what it was when run {run_id} began", hint="start a new run, or restore the file"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import datetime
 import inspect
 import json
@@ -17,11 +18,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from dfbuild.errors import UsageError, nearest
-from dfbuild.toml.lines import Place, find_lines
+from dfbuild.toml.lines import Place, find_lines, find_repetition
 
 Model = TypeVar("Model", bound=BaseModel)
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_REPEATED = ("Cannot overwrite", "Cannot declare", "Cannot mutate", "Cannot redefine")
+"""What `tomllib` says of a key or table that is there already, where it has come to the end of that."""
 _SYNTAX = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)")
 
 
@@ -51,7 +54,7 @@ class Document:
     def read(cls, path: Path) -> Document:
         """Raises `UsageError` if there is no such file, and `InvalidFile` if it is not TOML."""
         try:
-            raw = path.read_bytes()
+            raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
         except OSError as error:
             raise UsageError(f"cannot be read: {error.strerror}", file=path) from error
         except ValueError as error:  # A null byte.
@@ -145,7 +148,8 @@ class Document:
             choices = re.findall(r"'([^']*)'", str(detail.get("ctx", {}).get("expected", "")))
             hint = nearest(found, choices, otherwise="")
         elif kind.startswith(("int", "float", "bool")) and isinstance(found, str):
-            hint = "write it without quotation marks"
+            fits = isinstance(_unquoted(found), bool if kind.startswith("bool") else int | float)
+            hint = "write it without quotation marks" if fits else f"{expected}, without quotation marks"
         elif kind in ("string_type", "tuple_type") and isinstance(found, bool):
             hint = f'write "{"on" if found else "off"}", with quotation marks'
         elif kind == "string_type" and isinstance(found, int | float):
@@ -170,12 +174,28 @@ def _syntax_error(message: str, text: str, file: Path) -> UsageError:
     match = _SYNTAX.fullmatch(message)
     if match is None:
         return UsageError(f"not TOML: {message}", file=file)
+    if match["what"].startswith(_REPEATED):
+        lines = text.replace("\r\n", "\n").split("\n")
+        if match["line"]:
+            lines = [*lines[: int(match["line"]) - 1], lines[int(match["line"]) - 1][: int(match["column"]) - 1]]
+        if (repeated := find_repetition("\n".join(lines))) is not None:
+            place, line, first = repeated
+            told = f"this key is there already, in line {first}"
+            return UsageError(told, hint="leave one of them out", file=file, line=line, key=dotted(place))
     line = int(match["line"]) if match["line"] else text.count("\n") + (0 if text.endswith("\n") else 1)
     what = match["what"][:1].lower() + match["what"][1:]
     source = text.split("\n")[line - 1].rstrip("\r") if match["line"] else ""
     shown = "".join(c if c.isprintable() else " " for c in source)
     mark = f"\n    {shown}\n    {' ' * (int(match['column']) - 1)}^" if match["line"] and len(shown) < 200 else ""
     return UsageError(f"not TOML: {what}{mark}", file=file, line=max(1, line))
+
+
+def _unquoted(text: str) -> object:
+    """What `text` is where it stands for itself; None if that is nothing."""
+    try:
+        return tomllib.loads(f"it = {text}")["it"]
+    except ValueError:
+        return None
 
 
 def _foreign(value: object) -> object:

@@ -26,6 +26,21 @@ def find_lines(text: str) -> dict[Place, int]:
     return _Walk(text.replace("\r\n", "\n")).run()
 
 
+def find_repetition(text: str) -> tuple[Place, int, int] | None:
+    """What the last key or table of `text` repeats, the line where it does, and the line where that was first.
+
+    `text` is TOML but for that. None if nothing is repeated that stands in another line.
+    """
+    walk = _Walk(text.replace("\r\n", "\n"))
+    try:
+        lines = walk.run()
+    except IndexError:  # it ends in an inline table
+        return None
+    place, again = walk.last
+    parts = (place[:depth] for depth in range(len(place), 0, -1) if isinstance(place[depth - 1], str))
+    return next(((part, again, lines[part]) for part in parts if lines[part] < again), None)
+
+
 class _Walk:
     def __init__(self, text: str) -> None:
         self._text = text
@@ -34,17 +49,19 @@ class _Walk:
         self._found: dict[Place, int] = {}
         self._lengths: dict[Place, int] = {}
         """How many `[[tables]]` each list of tables has so far."""
+        self.last: tuple[Place, int] = ((), 1)
+        """The key or table that came last, and its line."""
 
     def run(self) -> dict[Place, int]:
         table: Place = ()
         self._skip(_BLANK)
         while self._at < len(self._text):
-            if self._text.startswith("[[", self._at):
-                table = self._header(2)
-            elif self._text[self._at] == "[":
-                table = self._header(1)
+            line = self._line()
+            if self._text[self._at] == "[":
+                place = table = self._header(2 if self._text.startswith("[[", self._at) else 1)
             else:
-                self._pair(table)
+                place = self._pair(table)
+            self.last = (place, line)
             self._skip(_BLANK)
         return self._found
 
@@ -55,7 +72,10 @@ class _Walk:
         return match[0]
 
     def _note(self, place: Place) -> None:
-        self._found.setdefault(place, bisect.bisect(self._starts, self._at))
+        self._found.setdefault(place, self._line())
+
+    def _line(self) -> int:
+        return bisect.bisect(self._starts, self._at)
 
     def _keys(self) -> list[str]:
         keys = []
@@ -86,7 +106,7 @@ class _Walk:
         self._at = after
         return place
 
-    def _pair(self, table: Place) -> None:
+    def _pair(self, table: Place) -> Place:
         start = self._at
         keys = self._keys()
         after, self._at = self._at, start
@@ -97,6 +117,7 @@ class _Walk:
         self._at = after + 1
         self._skip(_SPACE)
         self._value(place)
+        return place
 
     def _value(self, place: Place) -> None:
         opening = self._text[self._at]

@@ -174,6 +174,17 @@ def test_a_run_does_not_go_on_where_what_its_file_is_like_has_changed(
     assert len(gone_on_with) == 1
 
 
+def test_a_run_of_a_file_with_a_byte_order_mark_goes_on_and_is_reported(
+    workspace: Workspace, gone_on_with: list[Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "marked.toml"
+    file.write_text(EXCLUDING, encoding="utf-8-sig")
+    matrix.run(parsed(workspace, file))
+    assert main(["report", "--json", "--work", str(workspace.root)]) == 130
+    assert matrix.run(parsed(workspace, "--resume")) == 0
+    assert len(gone_on_with) == 2
+
+
 def test_a_cell_that_is_named_twice_is_run_once(workspace: Workspace) -> None:
     chosen = choose(parsed(workspace, CONFIG, "--cell", ONE, "--cell", ONE), workspace)
     assert [cell.id for cell in chosen.plan.cells] == [ONE]

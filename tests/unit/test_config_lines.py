@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfbuild import releases
-from dfbuild.toml import Place, find_lines
+from dfbuild.toml import Document, InvalidFile, Place, find_lines
 
 keys = st.text("ab.# \"'=[é", min_size=1, max_size=4) | st.text("abc-_12", min_size=1, max_size=4)
 scalars = st.one_of(
@@ -128,6 +129,29 @@ def test_every_place_has_its_line(data: dict[str, Any], dice: random.Random) -> 
     writer.table(data, ())
     assert tomllib.loads(writer.text) == data, "the writer writes TOML"
     assert find_lines(writer.text) == writer.lines
+
+
+statements = st.sampled_from((
+    "a = 1", "a.b = 1", "a.b.c = 2", 'a = """\n\n"""', "a = {b = 1}", "a = {b = 1, b.c = 2}", "a = [\n{b = 1}]",
+    "'a' = 1", "[a]", "[a.b]", "[a.b.c]", "[[a]]", "[[a.b]]", "[b]",
+))  # fmt: skip
+
+
+@given(st.lists(statements, max_size=6))
+def test_what_is_said_again_is_told_with_both_lines(said: list[str]) -> None:
+    text = "\n".join(said)
+    try:
+        Document.parse(text, Path("x.toml"))
+    except InvalidFile as error:
+        lines = text.split("\n")
+        (problem,) = error.problems
+        if match := re.search(r"already, in line (\d+)$", problem.message):
+            first = int(match[1])
+            assert problem.line is not None and first < problem.line and problem.key
+            name = problem.key.rpartition(".")[2]
+            assert name in lines[first - 1] and name in lines[problem.line - 1]
+        else:
+            assert "b.c" in lines[(problem.line or 1) - 1], "one in itself"
 
 
 def test_an_example_by_hand() -> None:

@@ -236,7 +236,13 @@ def test_what_is_wrong_with_what_a_matrix_is_like(tmp_path: Path, heir: str, mes
         # syntax
         ("a = 1\nb = x\n", 2, "", "not TOML: invalid value\n    b = x\n        ^", ""),
         ("a = 1\nb = [1,\n", 2, "", "not TOML: invalid value", ""),
-        ("a = 1\na = 2", 2, "", "not TOML: cannot overwrite a value", ""),
+        ("a = 1\na = 2", 2, "a", "this key is there already, in line 1", "leave one"),
+        (AXES + 'kernel = """s\nmp"""\n', 7, "axes.kernel", "this key is there already, in line 5", "leave one"),
+        (AXES + "[axes]\n", 7, "axes", "this key is there already, in line 2", "leave one"),
+        (AXES + "[axes.shape.up]\n", 7, "axes.shape", "this key is there already, in line 6", "leave one"),
+        ("a = {b = 1}\r\n\r\na.c = 2", 3, "a", "this key is there already, in line 1", "leave one"),
+        ("[[a]]\nb = 1\n[[a]]\nb = 1\nb = 2\n", 5, "a[1].b", "this key is there already, in line 4", "leave one"),
+        ("a = {b = 1, b.c = 1}\n", 1, "", "not TOML: cannot overwrite a value", ""),
         # structure
         ("", 1, "release", "this key is missing", "A release that dfbuild knows"),
         (AXES + "[limit]\n", 7, "limit", "unknown key", "did you mean 'limits'?"),
@@ -244,6 +250,10 @@ def test_what_is_wrong_with_what_a_matrix_is_like(tmp_path: Path, heir: str, mes
         (AXES + "[shapes.x]\n\nthread = 2\n", 9, "shapes.x.thread", "unknown key", "did you mean 'threads'?"),
         (AXES + "[shapes.threads]\nthread = 2\n", 8, "shapes.threads.thread", "unknown key", "'threads'"),
         (AXES + "[shapes]\nx.nx = 'off'\n", 8, "shapes.x.nx", 'expected true or false, found "off"', "quotation"),
+        (AXES + "[shapes]\nx.nx = 'yes'\n", 8, "shapes.x.nx", 'found "yes"', "true or false"),
+        (AXES + "[shapes]\nx.nx = 'true'\n", 8, "shapes.x.nx", 'found "true"', "write it without quotation"),
+        (AXES + "[limits]\nboots = '3'\n", 8, "limits.boots", 'found "3"', "write it without quotation"),
+        (AXES + "[limits]\nboots = 'three'\n", 8, "limits.boots", 'found "three"', "a whole number"),
         (AXES + "[limits]\nboots = 0\n", 8, "limits.boots", "expected 1 or more, found 0", ""),
         (AXES + "[limits]\nboots = 1.5\n", 8, "limits.boots", "expected a whole number, found 1.5", ""),
         (AXES + "[limits]\nboots = true\n", 8, "limits.boots", "expected a whole number, found true", ""),
@@ -375,6 +385,15 @@ def test_the_models_are_those_that_guests_can_have() -> None:
     assert set(known["hypervisor"]) == {"qemu", *domain.KINDS}
     assert set(known["video"]) == set(models.VIDEOS)
     assert {name.removesuffix("*") for name in known["machine"]} == set(models.MACHINES)
+
+
+def test_a_mark_that_an_editor_puts_before_the_text_is_none_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(AXES, encoding="utf-8-sig")
+    assert load(file).axes.kernels == ("smp",)
+    file.write_text(f"x = 1\n{AXES}", encoding="utf-8-sig")
+    with pytest.raises(UsageError, match=":1: x: unknown key"):
+        load(file)
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
