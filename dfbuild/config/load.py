@@ -23,8 +23,22 @@ _AXES = ("toolchain", "stack_protector", "kernel", "shape", "suites")
 def load(path: Path) -> Matrix:
     """The matrix in the TOML file at `path`. Raises `UsageError`, mostly an `InvalidFile` with all problems."""
     document = toml.read(path, _KIND)
-    file = document.validate(MatrixFile)
+    try:
+        file = document.validate(MatrixFile)
+    except InvalidFile as error:
+        raise InvalidFile([*error.problems, *_of_release(document)]) from error
     return _Check(document, file, _release(document, file.release)).matrix()
+
+
+def _of_release(document: Document) -> tuple[UsageError, ...]:
+    """What is wrong with the release of a file that is wrong anyway, as far as it names one."""
+    name = document.data.get("release")
+    try:
+        if isinstance(name, str) and name:
+            _release(document, name)
+    except InvalidFile as error:
+        return error.problems
+    return ()
 
 
 def _release(document: Document, name: str) -> Release:

@@ -364,6 +364,21 @@ shape = "up"
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ('release = "referense"\n', [(1, "release"), (1, "axes")]),
+        ('release = "referense"\n[axis]\n', [(1, "release"), (1, "axes"), (2, "axis")]),
+        ('release = ""\n', [(1, "release"), (1, "axes")]),
+        ('release = "reference"\n', [(1, "axes")]),
+    ],
+)
+def test_a_wrong_release_is_told_beside_what_else_is_wrong(
+    tmp_path: Path, text: str, places: list[tuple[int, str]]
+) -> None:
+    assert sorted((line or 0, key) for line, key, _, _ in complaints(tmp_path, text)) == sorted(places)
+
+
 def test_the_whole_text_of_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         read(tmp_path, AXES.replace("toolchain", "toolchian"))
