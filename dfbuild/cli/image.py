@@ -65,6 +65,7 @@ def take(arguments: argparse.Namespace) -> int:
     medium = Path(arguments.medium).absolute()
     name = require_name(arguments.name or medium.stem, "a base image")
     digest = _checked(medium, arguments.sha256)
+    dragonfly.require_medium(medium)
     deadline = Deadline.after(BUILD_SECONDS, what=f"base image {name}")
     release = releases.load(arguments.release or _release(medium, workspace, deadline))
     if release.target != dragonfly.__name__.rpartition(".")[2]:

@@ -259,5 +259,7 @@ def test_what_it_is_not_by_its_content(name: str, content: bytes, message: str, 
 def test_neither_a_cd_nor_a_disk(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither a CD nor a disk"):
         taken_in(MASTER, tmp_path / "some.zip", "ab" * 32, Workspace(tmp_path), Bench())
+    medium = tmp_path / "some.iso"
+    medium.write_bytes(bytes(16 * 2048 + 1) + b"CD001")
     with pytest.raises(UsageError, match="no live system"):
-        taken_in(releases.load("1.2"), tmp_path / "some.iso", "ab" * 32, Workspace(tmp_path), Bench())
+        taken_in(releases.load("1.2"), medium, "ab" * 32, Workspace(tmp_path), Bench())

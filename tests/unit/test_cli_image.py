@@ -67,6 +67,22 @@ def test_what_is_refused(tmp_path: Path, medium: Path, sum: str, more: tuple[str
         take(tmp_path / "work", medium, digest(medium) if sum == "of it" else sum, *more)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("text.txt", r"text\.txt is neither a CD nor a disk by its name"),
+        ("text.img", "is no disk: no boot sector"),
+        ("text.iso", "is no CD: it has no ISO 9660"),
+    ],
+)
+def test_what_a_file_is_comes_before_what_release_it_is_of(tmp_path: Path, name: str, message: str) -> None:
+    file = tmp_path / name
+    file.write_text("text\n")
+    with pytest.raises(UsageError, match=message):
+        take(tmp_path / "work", file, digest(file))
+    assert not (tmp_path / "work").exists()
+
+
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no file"):
         take(tmp_path, tmp_path / "none.iso", "0" * 64)

@@ -191,21 +191,27 @@ class Target:
         return next((Symbols(file, str(SRC)) for file in files if file.is_file()), None)
 
 
-def taken_in(release: Release, medium: Path, digest: str, workspace: Workspace, boot: Boot) -> Recipe:
-    """The recipe of a disk out of `medium`, whose SHA-256 is `digest`: a disk as it is (`.img`), or a CD (`.iso`)
-    that installs itself in a guest that `boot` boots.
-
-    Raises `UsageError` for what is neither, by its name or by its content, or where the release has no such CD.
-    """
+def require_medium(medium: Path) -> None:
+    """Raise `UsageError` unless the file is a disk (`.img`) or a CD (`.iso`), by its name and by its content."""
     match medium.suffix.lower():
         case ".img":
             disk.require_disk(medium)
-            return imported.raw(release, medium, digest)
         case ".iso":
-            recipe = imported.recipe(release, medium, digest, _keys(workspace), boot)
             iso.require_cd(medium)
-            return recipe
-    raise UsageError(f"{medium.name} is neither a CD nor a disk by its name", hint="call it .iso, or .img")
+        case _:
+            raise UsageError(f"{medium.name} is neither a CD nor a disk by its name", hint="call it .iso, or .img")
+
+
+def taken_in(release: Release, medium: Path, digest: str, workspace: Workspace, boot: Boot) -> Recipe:
+    """The recipe of a disk out of `medium`, whose SHA-256 is `digest`: a disk as it is, or a CD that installs
+    itself in a guest that `boot` boots.
+
+    Raises as `require_medium` does, and `UsageError` where the release has no such CD.
+    """
+    require_medium(medium)
+    if medium.suffix.lower() == ".img":
+        return imported.raw(release, medium, digest)
+    return imported.recipe(release, medium, digest, _keys(workspace), boot)
 
 
 def _keys(workspace: Workspace) -> identity.Identity:
