@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dfbuild import process
-from dfbuild.build.complaint import complaint
+from dfbuild.build.complaint import complaint, shown
 from dfbuild.build.recipe import Kitchen
 from dfbuild.build.store import tail
 from dfbuild.deadline import Deadline
@@ -91,10 +91,10 @@ def _require(kitchen: Kitchen, status: int, argv: Sequence[str | Path], componen
                 f"{component}: the disk is full, see {log}",
                 hint=f"`dfbuild clean --work {shlex.quote(str(kitchen.workspace.root))}` makes room",
             )
-        why = complaint(tail(log, _BACK)) or f"{argv[0]} ended with status {status}"
+        why = shown(complaint(tail(log, _BACK))) or f"{argv[0]} ended with status {status}"
         # Of a signal a shell makes 128 and its number, and so does bwrap(1).
         failed = BuildKilled if status < 0 or status > _SIGNALLED else BuildFailed
-        raise failed(f"{component}: {why}", component=component, log=log, tail=last)
+        raise failed(f"{component}: {why}", component=component, log=log, tail=shown(last))
 
 
 def _watched(kitchen: Kitchen, argv: Sequence[str], log: Path, banner: re.Pattern[bytes]) -> int:

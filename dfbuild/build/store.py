@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dfbuild import process
+from dfbuild.build.complaint import shown
 from dfbuild.build.recipe import Artefact, Kitchen, Recipe
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed, DeadlineExceeded, InfraError
@@ -121,7 +122,7 @@ class ArtefactStore:
                 f"{recipe.kind} {recipe.name} took longer than {recipe.minutes:g} minutes",
                 component=recipe.name,
                 log=kitchen.log,
-                tail=tail(kitchen.log),
+                tail=shown(tail(kitchen.log)),
             ) from error
         except OSError as error:
             raise InfraError(f"making {recipe.kind} {recipe.name}: {error}") from error

@@ -96,6 +96,16 @@ def test_the_error_is_what_is_told(tmp_path: Path) -> None:
     assert caught.value.tail.endswith("29\n30")
 
 
+def test_what_is_told_is_for_this_host_and_the_log_is_as_it_was(tmp_path: Path) -> None:
+    error, command = "/usr/src/sys/x.c:1: error: odd", "cc " + 300 * "-Wwarn "
+    with pytest.raises(BuildFailed, match=r"^bin/part: sys/x\.c:1: error: odd") as caught:
+        sh(kitchen(tmp_path, []), f"echo {command}; echo {error}; exit 1")
+    *_, shortened, last = caught.value.tail.split("\n")
+    assert last == "sys/x.c:1: error: odd" and len(shortened) <= 200
+    assert caught.value.log is not None
+    assert caught.value.log.read_text().endswith(f"{command.strip()}\n{error}\n")
+
+
 @pytest.mark.parametrize("banner", [BANNER, None])
 @pytest.mark.parametrize("script", ["echo x; sleep 1000", "exec >&- 2>&-; sleep 1000", "while :; do echo x; done"])
 def test_the_deadline_ends_it(tmp_path: Path, banner: re.Pattern[bytes] | None, script: str) -> None:
