@@ -110,8 +110,12 @@ def test_rst_challenged(echo: Conversation, services: Services, deadline: Deadli
 def test_rst_outside(where: str, echo: Conversation, services: Services, deadline: Deadline) -> None:
     """A reset outside of the window is ignored."""
     window = echo.connection.window
-    forge(services, echo, Flag.RST, offset_of(where, window))
-    assert survives(echo, deadline), f"a reset {offset_of(where, window)} from L is taken; the window is {window}"
+    offset = offset_of(where, window)
+    forge(services, echo, Flag.RST, offset)
+    assert survives(echo, deadline), (
+        f"a reset {offset} bytes from the sequence number that the guest last acknowledged is taken; "
+        f"its window is {window}"
+    )
 
 
 def test_rst_zero_window(services: Services, deadline: Deadline) -> None:
