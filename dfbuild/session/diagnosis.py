@@ -46,19 +46,21 @@ def explained(
     """
     debugger = release.console.debugger
     traced = debugger is not None and trace(console, debugger, deadline)
-    text = _named(excerpt(console.path, crash.offset) if traced else crash.excerpt, guest)
-    pattern = next((known.where for known in release.console.crashes if known.name == crash.signature), "")
-    title = f"{crash.title}{_where(pattern, text)}"
+    text = excerpt(console.path, crash.offset) if traced else crash.excerpt
+    crash = located(replace(crash, excerpt=_named(text, guest)), release)
     if not traced:
         with contextlib.suppress(InfraError, DeadlineExceeded):
             diagnosis = diagnose(guest, deadline.sooner(_SECONDS, what="the diagnosis of a crash"))
-            _keep(title, diagnosis, console.path.parent)
-    return replace(crash, title=title, excerpt=text)
+            _keep(crash.title, diagnosis, console.path.parent)
+    return crash
 
 
-def _where(pattern: str, excerpt: str) -> str:
-    found = re.search(pattern, excerpt, re.MULTILINE) if pattern else None
-    return f" at {' '.join(filter(None, found.groups()))}" if found is not None else ""
+def located(crash: CrashReport, release: Release) -> CrashReport:
+    """`crash` with where it happened in its title, as far as `release` knows how its excerpt says so. Pure."""
+    pattern = next((known.where for known in release.console.crashes if known.name == crash.signature), "")
+    found = re.search(pattern, crash.excerpt, re.MULTILINE) if pattern else None
+    where = " ".join(filter(None, found.groups())) if found is not None else ""
+    return replace(crash, title=f"{crash.title} at {where}") if where else crash
 
 
 def _named(text: str, guest: Guest) -> str:

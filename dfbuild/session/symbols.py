@@ -36,11 +36,12 @@ def annotate(text: str, symbols: Symbols) -> str:
 
 
 def _annotated(text: str, table: _Table) -> str:
+    # A trace begins with the place that the registers name, and says it as if it were left.
+    here = {found["address"] for found in _ADDRESS.finditer(text) if found["cpu"] or found["segment"]}
 
     def told(found: re.Match[str]) -> str:
         # What comes back to an address was called before it, by what may be another line.
-        here = found["cpu"] or found["segment"]
-        place, line = table.place(int(found["address"], 16), back=0 if here else 1)
+        place, line = table.place(int(found["address"], 16), back=0 if found["address"] in here else 1)
         before = text[text.rfind("\n", 0, found.start()) + 1 : found.start()]
         words = [] if not place or place in before.split() else [place]
         return " ".join([found[0], *words, *([f"({line})"] if line else [])])

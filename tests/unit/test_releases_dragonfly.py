@@ -11,8 +11,9 @@ from dfbuild import filter, releases
 from dfbuild.config.shapes import hardware
 from dfbuild.console.monitor import Monitor
 from dfbuild.console.stages import BootTracker
-from dfbuild.model import Cell, Expectation, Shape, Variant, Verdict
+from dfbuild.model import Cell, CrashReport, Expectation, Shape, Variant, Verdict
 from dfbuild.releases import Release
+from dfbuild.session.diagnosis import located
 from dfbuild.suites.expect import expectation
 from dfbuild.suites.names import names
 
@@ -108,6 +109,48 @@ def test_crashes(release: Release, text: bytes) -> None:
     monitor = Monitor(release.console.crashes)
     crash = monitor.feed(text, 0) or monitor.settle()
     assert (crash and crash.title) == CRASHED[text]
+
+
+TRAP = """\
+Fatal trap 12: page fault while in kernel mode
+fault virtual address\t= 0x10
+instruction pointer\t= 0x8:0xc01b5a30 {}
+stack pointer\t        = 0x10:0xd34a8c38
+"""
+PANIC = """\
+panic: planted
+cpuid = 0
+Trace beginning at frame 0xfffff80075dd6878
+panic() at panic+0x1df 0xffffffff8062c32f (sys/kern/kern_shutdown.c:832)
+panic() at panic+0x1df 0xffffffff8062c32f (sys/kern/kern_shutdown.c:832)
+sys_getppid() at sys_getppid+0x3a 0xffffffff8062039a {}
+syscall2() at syscall2+0x1ca 0xffffffff80b6545a (sys/platform/pc64/x86_64/trap.c:1319)
+"""
+SMASHED = """\
+panic: stack smashed in the function around 0xffffffff806642f5
+cpuid = 0
+Trace beginning at frame 0xffffffff8179efa0
+__stack_chk_fail() at __stack_chk_fail+0x16 0xffffffff809d1e36
+planted() at planted+0x65 0xffffffff806642f5
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "signature", "excerpt", "where"),
+    [
+        ("1.2", "fatal-trap", TRAP.format("getpid+0x10 (kern/a.c:83)"), " at getpid+0x10 (kern/a.c:83)"),
+        ("master", "fatal-trap", TRAP.format("getpid+0x10"), " at getpid+0x10"),
+        ("master", "fatal-trap", TRAP.format(""), ""),
+        ("master", "panic", PANIC.format("(kern/a.c:120) "), " at sys_getppid+0x3a (kern/a.c:120)"),
+        ("master", "panic", PANIC.format(""), " at sys_getppid+0x3a"),
+        ("master", "panic", SMASHED, " at planted+0x65"),
+        ("master", "panic", "panic: without a trace\n", ""),
+        ("1.2", "panic", PANIC, ""),
+    ],
+)  # fmt: skip
+def test_where_a_kernel_crashed(name: str, signature: str, excerpt: str, where: str) -> None:
+    crash = CrashReport("it crashed", signature, Verdict.PANIC, 0, excerpt)
+    assert located(crash, releases.load(name)).title == f"it crashed{where}"
 
 
 def test_every_expectation_is_of_a_check_that_there_is(release: Release) -> None:

@@ -62,6 +62,18 @@ def test_a_cpu_and_who_called(kernel: tuple[Symbols, dict[str, int], str]) -> No
     assert told == f"from {main + 9:016x} main+0x9{lines(file, 9)}"
 
 
+def test_where_the_registers_say_that_it_is_no_line_before_it_is_told(
+    kernel: tuple[Symbols, dict[str, int], str],
+) -> None:
+    symbols, functions, file = kernel
+    call = f"{functions['main'] + 4:016x}"  # the first byte of its line
+    told = annotate(f"instruction pointer\t= 0x8:0x{call}\nmain() at main+0x4 0x{call} \n", symbols)
+    assert told == (
+        f"instruction pointer\t= 0x8:0x{call} main+0x4{lines(file, 9)}\n"
+        f"main() at main+0x4 0x{call}{lines(file, 9)} \n"
+    )
+
+
 def test_names_that_stand_there_are_not_said_twice(kernel: tuple[Symbols, dict[str, int], str]) -> None:
     symbols, functions, file = kernel
     line = f"spin() at spin+0x4 0x{functions['spin'] + 4:016x} \n"
