@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ fraction of one to open, or a few on a busy host."""
 _LATE = "the time for the suites is over"
 _MARK = 10.0
 _DETAIL = 1 << 16
+_INNER = re.compile(r"\s*assert (?:not True|False)$|\s*\+ .* object at 0x[0-9a-f]+>")
+"""Lines that pytest adds where what was asserted is a call."""
 
 
 @dataclass(slots=True)
@@ -269,5 +272,12 @@ def _phase(item: pytest.Item, call: pytest.CallInfo[None]) -> Phase:
         return Phase(call.when, Ending.SKIPPED, str(error.msg))
     crash = call.excinfo.traceback[-1]
     own = isinstance(error, AssertionError) and item.path.parent in Path(crash.path).parents
-    detail = f"{call.excinfo.exconly()}\n  at {Path(crash.path).name}:{crash.lineno + 1}"
+    told = found(call.excinfo.exconly()) if own else call.excinfo.exconly()
+    detail = f"{told}\n  at {Path(crash.path).name}:{crash.lineno + 1}"
     return Phase(call.when, Ending.ASSERTION if own else Ending.ERROR, detail)
+
+
+def found(text: str) -> str:
+    """What an assertion found, as pytest tells it, without what only who wrote the check could read. Pure."""
+    left = [line for line in text.removeprefix("AssertionError: ").splitlines() if not _INNER.match(line)]
+    return "\n".join(left) or text

@@ -19,7 +19,7 @@ from dfbuild.releases.schema import Expect
 from dfbuild.shell.errors import ShellLost
 from dfbuild.shell.protocol import Answer
 from dfbuild.suites import fixtures
-from dfbuild.suites.attached import Attached
+from dfbuild.suites.attached import Attached, found
 from dfbuild.suites.events import CheckEvent, EndEvent, Event, ResultEvent
 from dfbuild.suites.run import DIRECTORY
 from dfbuild.suites.shells import Shells
@@ -391,3 +391,19 @@ def test_the_reference_release_expects_nothing_of_checks_that_are_not(play: Play
     played = play("--collect-only", DIRECTORY)
     assert played.status == 0
     assert played.attached.unused == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "AssertionError: a reset is taken\nassert False\n +  where False = survives(<Deadline object at 0x7f>)",
+            "a reset is taken",
+        ),
+        ("AssertionError: sums are off\nassert 1 == 2", "sums are off\nassert 1 == 2"),
+        ("assert 1 == 2\n +  where 1 = len([3])", "assert 1 == 2\n +  where 1 = len([3])"),
+        ("assert False", "assert False"),
+    ],
+)  # fmt: skip
+def test_what_an_assertion_found_is_told_without_its_inside(text: str, told: str) -> None:
+    assert found(text) == told
