@@ -107,15 +107,22 @@ def _resume(arguments: argparse.Namespace, workspace: Workspace) -> int:
 
 
 def _left(store: Store, workspace: Workspace) -> str:
-    """The newest run that was interrupted; raises `UsageError`."""
-    found = [run.id for run in store.runs() if run.status is not RunStatus.FINISHED]
-    for run_id in found:
-        if not workspace.is_running(run_id):
-            return run_id
-    raise UsageError(
-        "no run was interrupted" + (f"; {', '.join(found[:3])} is being run" if found else ""),
-        hint="`dfbuild runs` lists them",
-    )
+    """The last run but for those that are being run, if it was interrupted; raises `UsageError`."""
+    runs = store.runs()
+    busy = [run.id for run in runs if run.status is not RunStatus.FINISHED and workspace.is_running(run.id)]
+    others = [run for run in runs if run.id not in busy]
+    found = [run.id for run in others if run.status is not RunStatus.FINISHED]
+    if not found:
+        raise UsageError(
+            "no run was interrupted" + (f"; {', '.join(busy[:3])} is being run" if busy else ""),
+            hint="`dfbuild runs` lists them",
+        )
+    if found[0] != others[0].id:
+        raise UsageError(
+            f"the last run {others[0].id} is finished",
+            hint=f"one before it was interrupted: dfbuild matrix --resume {found[0]}",
+        )
+    return found[0]
 
 
 def _go(chosen: Chosen, arguments: argparse.Namespace, store: Store, run_id: str, cells: frozenset[str]) -> int:

@@ -255,6 +255,22 @@ def test_a_run_that_somebody_runs_is_not_run_twice(workspace: Workspace, gone_on
     assert [run for _, _, run in gone_on_with] == [older, newer]
 
 
+def test_after_a_run_that_is_finished_none_before_it_goes_on_unasked(
+    workspace: Workspace, gone_on_with: list[Any]
+) -> None:
+    left = stored(workspace, command=("--cell", ONE), name="a")
+    with Store.open(workspace.database) as store:
+        last = store.begin(info(day=1))
+        store.finish(last)
+    with pytest.raises(UsageError, match=f"the last run {last} is finished") as caught:
+        matrix.run(parsed(workspace, "--resume"))
+    assert f"dfbuild matrix --resume {left}" in caught.value.hint and not gone_on_with
+    with Store.open(workspace.database) as store:
+        store.finish(left)
+    with pytest.raises(UsageError, match="no run was interrupted"):
+        matrix.run(parsed(workspace, "--resume"))
+
+
 def test_a_killed_run_is_listed_as_interrupted(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     killed, running = stored(workspace, command=(), name="a"), stored(workspace, command=(), name="b")
     with Store.open(workspace.database) as store:
