@@ -86,6 +86,10 @@ def _resume(arguments: argparse.Namespace, workspace: Workspace) -> int:
         run_id = store.resolve(arguments.resume) if arguments.resume else _left(store, workspace)
         running.enter_context(workspace.running(run_id))
         record = store.run(run_id)
+        if record.status is RunStatus.FINISHED and not record.left:
+            raise UsageError(
+                f"run {run_id} is finished: nothing is left to do", hint=f"`dfbuild report {run_id}` shows it"
+            )
         file = Path(record.config_file)
         if not file.is_file() or file.read_text(encoding="utf-8-sig") != record.config_text:
             raise UsageError(

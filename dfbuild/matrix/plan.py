@@ -86,8 +86,8 @@ def require_same(record: RunRecord, planned: Plan) -> None:
                 hint="the tree, a release's data or this host's compilers have changed: start a new run",
             )
     attributes = {cell.id: cell.attributes() for cell in planned.cells}
-    for cell in record.cells:
-        if cell.verdict in (None, Verdict.INFRA) and attributes.get(cell.id) != cell.attributes:
+    for cell in record.left:
+        if attributes.get(cell.id) != cell.attributes:
             raise UsageError(
                 f"cell {cell.id!r} is not what it was when run {record.id} began",
                 hint="a file that the matrix or its release is like has changed: start a new run, or restore it",

@@ -159,6 +159,11 @@ class RunRecord:
     refusals: tuple[RefusalRecord, ...]
 
     @property
+    def left(self) -> tuple[CellRecord, ...]:
+        """The cells to be run if it goes on: INFRA says nothing about one."""
+        return tuple(cell for cell in self.cells if cell.verdict in (None, Verdict.INFRA))
+
+    @property
     def snapshot(self) -> Snapshot:
         """What a comparison needs of it; the same as `Store.snapshot(id)`."""
         return Snapshot(

@@ -271,6 +271,24 @@ def test_after_a_run_that_is_finished_none_before_it_goes_on_unasked(
         matrix.run(parsed(workspace, "--resume"))
 
 
+def test_a_finished_run_with_nothing_left_to_do_stays_as_it_is(
+    workspace: Workspace, gone_on_with: list[Any]
+) -> None:
+    run = stored(workspace, command=("--cell", ONE))
+    with Store.open(workspace.database) as store:
+        store.end_cell(store.begin_cell(run, ONE), Verdict.INFRA)
+        store.finish(run)
+        matrix.run(parsed(workspace, "--resume", run))
+        assert len(gone_on_with) == 1, "what only the infrastructure kept from an end is run again"
+        store.end_cell(store.begin_cell(run, ONE), Verdict.PASS)
+        store.finish(run)
+        record = store.run(run)
+        with pytest.raises(UsageError, match=f"run {run} is finished: nothing is left to do"):
+            matrix.run(parsed(workspace, "--resume", run))
+        assert store.run(run) == record
+    assert len(gone_on_with) == 1
+
+
 def test_a_killed_run_is_listed_as_interrupted(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     killed, running = stored(workspace, command=(), name="a"), stored(workspace, command=(), name="b")
     with Store.open(workspace.database) as store:
