@@ -36,8 +36,8 @@ def phases(run: RunRecord, cell: CellRecord) -> tuple[float | None, float, float
 
 
 def wall_seconds(run: RunRecord) -> float | None:
-    """From the run's beginning to its end; None while there is none."""
-    return (run.finished - run.started).total_seconds() if run.finished else None
+    """From the run's beginning to its end, but for when nobody ran it; None while there is none."""
+    return (run.finished - run.started).total_seconds() - run.idle if run.finished else None
 
 
 def headline(run: RunRecord) -> str:

@@ -60,9 +60,9 @@ def snapshot(db: sqlite3.Connection, run: str) -> Snapshot:
 
 
 def run(db: sqlite3.Connection, run: str) -> RunRecord:
-    name, status, started, finished, config_file, config_text, command, options, versions = db.execute(
-        "SELECT name, status, started, finished, config_file, config_text, command, options, versions FROM runs"
-        " WHERE id = ?",
+    name, status, started, finished, config_file, config_text, command, options, versions, idle = db.execute(
+        "SELECT name, status, started, finished, config_file, config_text, command, options, versions, idle"
+        " FROM runs WHERE id = ?",
         (run,),
     ).fetchone()
     return RunRecord(
@@ -84,6 +84,7 @@ def run(db: sqlite3.Connection, run: str) -> RunRecord:
                 "SELECT cell, attributes, reason FROM refusals WHERE run = ? ORDER BY position", (run,)
             )
         ),
+        idle=idle,
     )
 
 

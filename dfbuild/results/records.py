@@ -157,6 +157,8 @@ class RunRecord:
     steps: tuple[StepRecord, ...]
     cells: tuple[CellRecord, ...]
     refusals: tuple[RefusalRecord, ...]
+    idle: float = 0.0
+    """Seconds in which nobody ran it, of one that was gone on with."""
 
     @property
     def left(self) -> tuple[CellRecord, ...]:

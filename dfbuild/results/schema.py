@@ -120,6 +120,12 @@ MIGRATIONS = (
     CREATE INDEX samples_by_attempt ON samples (attempt);
     CREATE INDEX samples_by_check ON samples (check_id);
     """,
+    """
+    -- When something was last recorded of it: the end of a sitting that was killed.
+    ALTER TABLE runs ADD COLUMN seen TEXT;
+    -- Seconds between its sittings.
+    ALTER TABLE runs ADD COLUMN idle REAL NOT NULL DEFAULT 0;
+    """,
 )
 
 

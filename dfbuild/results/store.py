@@ -88,7 +88,8 @@ class Store:
                 number += 1
                 run = f"{stem}-{number}"
             db.execute(
-                "INSERT INTO runs VALUES (?, ?, ?, ?, NULL, ?, ?, ?, ?, ?)",
+                "INSERT INTO runs (id, name, status, started, config_file, config_text, command, options, versions,"
+                " seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     run,
                     clean(info.name),
@@ -99,6 +100,7 @@ class Store:
                     clean_json(info.command),
                     clean_json(info.options),
                     clean_json(dict(info.versions)),
+                    _stamp(info.started),
                 ),
             )
             db.executemany(
@@ -126,7 +128,15 @@ class Store:
         with self._write() as db:
             self._require(db, run)
             db.execute("UPDATE attempts SET aborted = 1 WHERE run = ? AND verdict IS NULL", (run,))
-            db.execute("UPDATE runs SET status = ?, finished = NULL WHERE id = ?", (RunStatus.RUNNING, run))
+            now = _now()
+            ended, *_ = db.execute(
+                "SELECT coalesce(finished, seen, ?) FROM runs WHERE id = ?", (_stamp(now), run)
+            ).fetchone()
+            idle = (now - datetime.fromisoformat(ended)).total_seconds()
+            db.execute(
+                "UPDATE runs SET status = ?, finished = NULL, seen = ?, idle = idle + ? WHERE id = ?",
+                (RunStatus.RUNNING, _stamp(now), max(0.0, idle), run),
+            )
             verdicts = load.verdicts(db, run)
         return frozenset(cell for cell, verdict in verdicts.items() if verdict in (None, Verdict.INFRA))
 
@@ -142,7 +152,7 @@ class Store:
 
     def record_step(self, run: str, step: StepRecord) -> None:
         """A build step ended. Recorded again (a resumed run), the later one stands."""
-        with self._write() as db:
+        with self._write(run) as db:
             db.execute(
                 "INSERT INTO steps VALUES (?, ?, (SELECT count(*) FROM steps WHERE run = ?),"
                 " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, step) DO UPDATE SET verdict = excluded.verdict,"
@@ -167,7 +177,7 @@ class Store:
 
     def begin_cell(self, run: str, cell: str, steps: Iterable[str] = ()) -> Attempt:
         """A new attempt at a cell of the run; earlier ones no longer count. `steps` are its build steps' ids."""
-        with self._write() as db:
+        with self._write(run) as db:
             if not db.execute("SELECT 1 FROM cells WHERE run = ? AND cell = ?", (run, cell)).fetchone():
                 raise StoreError(f"run {run} has no cell {cell!r}")
             db.execute(
@@ -183,7 +193,7 @@ class Store:
 
     def record_stage(self, attempt: Attempt, stage: StageReached) -> None:
         """A boot stage was reached. Recorded again (the guest was reset), the later one stands."""
-        with self._write() as db:
+        with self._write(attempt.run) as db:
             db.execute(
                 "INSERT INTO stages VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
                 " SET seconds = excluded.seconds, console = excluded.console",
@@ -192,7 +202,7 @@ class Store:
 
     def record_check(self, attempt: Attempt, result: CheckResult) -> None:
         """A check ended, with its samples. Recorded again in the same attempt, the later one stands."""
-        with self._write() as db:
+        with self._write(attempt.run) as db:
             (check,) = db.execute(
                 "INSERT INTO checks (attempt, name, outcome, expected, reason, detail, duration, console_begin,"
                 " console_end, facts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (attempt, name) DO UPDATE"
@@ -244,7 +254,7 @@ class Store:
         if crash is not None:
             record = CrashRecord(crash.title, crash.signature, crash.offset, crash.excerpt)
             story = clean_json(dataclasses.asdict(record))
-        with self._write() as db:
+        with self._write(attempt.run) as db:
             db.execute(
                 "UPDATE attempts SET verdict = ?, title = ?, seconds = ?, accel = ?, command = ?, crash = ?"
                 " WHERE id = ?",
@@ -310,12 +320,15 @@ class Store:
     # ── sqlite ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     @contextlib.contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
+    def _write(self, running: str | None = None) -> Iterator[sqlite3.Connection]:
+        """A transaction that writes what happens in the run `running`, or what is no sign of any run's life."""
         with self._lock, _sqlite_errors(self._path):
             # IMMEDIATE: waits for other writers here, where waiting is possible, and not at the first write.
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
+                if running is not None:
+                    self._writer.execute("UPDATE runs SET seen = ? WHERE id = ?", (_stamp(_now()), running))
                 self._writer.execute("COMMIT")
             except BaseException:
                 if self._writer.in_transaction:

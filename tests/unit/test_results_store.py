@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ from dfbuild.model import (
     StepKind,
     Verdict,
 )
+from dfbuild.report.summary import wall_seconds
 from dfbuild.results import schema
 from dfbuild.results.records import RunStatus, StepRecord
 from dfbuild.results.schema import StoreError
@@ -161,6 +162,32 @@ def test_resume_aborts_what_was_begun_and_returns_what_is_left(path: Path) -> No
         marks = db.execute("SELECT number, aborted, verdict FROM attempts WHERE cell = ?", (some[2].id,)).fetchall()
         kept = db.execute("SELECT count(*) FROM checks").fetchone()[0]
     assert marks == [(1, 1, None), (2, 0, "PASS")] and kept == 3
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_run_takes_no_time_while_nobody_runs_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    minutes = 0
+
+    def past() -> datetime:
+        return START + timedelta(minutes=minutes)
+
+    monkeypatch.setattr("dfbuild.results.store._now", past)
+    with Store.open(path) as store:
+        run = store.begin(info(TWO))
+        minutes = 3
+        store.end_cell(store.begin_cell(run, TWO[0].id), Verdict.PASS)
+        if not killed:
+            minutes = 4
+            store.finish(run, RunStatus.INTERRUPTED)
+        minutes = 300
+        store.reopen(run)
+        minutes = 302
+        store.finish(run)
+        record = store.run(run)
+    assert record.finished == START + timedelta(minutes=302)
+    assert wall_seconds(record) == (5 if killed else 6) * 60
 
 
 def test_kill_9_in_the_middle_loses_nothing_that_was_recorded(path: Path) -> None:
