@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dfbuild.errors import InfraError, UsageError
 
+_LOCK = ".lock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
@@ -159,17 +160,20 @@ class Workspace:
     def is_running(self, run: str) -> bool:
         """Whether somebody runs the run just now."""
         try:
-            with self.running(run):
-                return False
-        except UsageError:
+            with (self.run(run) / _LOCK).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
             return True
+        except FileNotFoundError:
+            pass
+        return False
 
     @contextlib.contextmanager
     def _locked(self, how: int, directory: Path | None = None) -> Iterator[None]:
         directory = directory or self.root
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            file = (directory / ".lock").open("ab")
+            file = (directory / _LOCK).open("ab")
         except OSError as error:
             raise UsageError(
                 f"{self.root} cannot be the work directory: {error.strerror}", hint="name another one with --work"

@@ -116,13 +116,17 @@ def local_xen() -> Finding:
 
 
 def room(workspace: Workspace) -> Iterator[Finding]:
-    """Memory and disk space."""
+    """Memory, disk space, and whether it is ours to fill."""
     from dfbuild.matrix.schedule import host_limits
 
     memory = host_limits(None, None, None).memory
     cure = "end other programs, or lower the shapes' memory"
     yield Finding("memory", memory >= _MEMORY_MIB, f"{memory} MiB for guests", ("guest",), cure=cure)
     place = next(p for p in (workspace.root, *workspace.root.parents) if p.exists())
+    ours = os.access(place, os.W_OK)
+    found = "writable" if ours else "read-only: runs can be looked at, not made"
+    cure = "" if ours else "name another place with --work"
+    yield Finding("work directory", ours, f"{workspace.root}: {found}", ("reference",), cure=cure)
     free = shutil.disk_usage(place).free >> 20
     cure = f"free {_DISK_MIB} MiB below {place}, with `dfbuild clean` say, or name another place with --work"
     yield Finding("disk", free >= _DISK_MIB, f"{free} MiB free for {workspace.root}", ("reference",), cure=cure)

@@ -28,7 +28,7 @@ _Run = TypeVar("_Run", RunRecord, RunSummary)
 def run(arguments: argparse.Namespace) -> int:
     """Show a stored run; the exit status is that of the run."""
     workspace = Workspace.existing(arguments.work)
-    with Store.open(workspace.database) as store:
+    with Store.look(workspace.database) as store:
         run_id = store.resolve(arguments.run_id or "latest")
         record = _as_it_is(store.run(run_id), workspace)
         asked = arguments.against or _asked(record)
@@ -62,15 +62,28 @@ def present(workspace: Workspace, store: Store, run_id: str, against: str | None
     """Write all reports of a run into its directory and show it; returns the exit status that it earned."""
     record = _as_it_is(store.run(run_id), workspace)
     comparison = _compare(store, record, against)
-    paths = write_all(record, comparison, workspace)
+    page = _written(record, comparison, workspace)
     if as_json:
         sys.stdout.write(report_json.render(record, comparison))
     else:
         terminal.show(record, comparison, workspace)
         if against is not None and (other := store.options(against)) != record.options:
             print(f"{against} was of another kind:{_words(other)}; this one:{_words(record.options)}")
-        print(f"\nreport: {paths.html}")
+        if page is not None:
+            print(f"\nreport: {page}")
     return exit_status(record)
+
+
+def _written(record: RunRecord, comparison: Comparison | None, workspace: Workspace) -> Path | None:
+    """The run's page, with its other reports beside it; None, with a warning, where they can't be written."""
+    try:
+        return write_all(record, comparison, workspace).html
+    except OSError as error:
+        print(
+            f"the reports in {workspace.run(record.id)} were not written: {error.strerror or error}",
+            file=sys.stderr,
+        )
+        return None
 
 
 def _words(options: Sequence[str]) -> str:
@@ -106,7 +119,7 @@ def _compare(store: Store, record: RunRecord, against: str | None) -> Comparison
 def runs(arguments: argparse.Namespace) -> int:
     """List the runs, the newest first."""
     workspace = Workspace.existing(arguments.work)
-    with Store.open(workspace.database) as store:
+    with Store.look(workspace.database) as store:
         summaries = [_as_it_is(summary, workspace) for summary in store.runs()]
     if arguments.json:
         listing = [

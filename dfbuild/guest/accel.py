@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -68,7 +69,8 @@ def probe(workspace: Workspace, deadline: Deadline) -> Accel:
         return known
     works, why = run_probe("kvm", deadline)
     accel = Accel("kvm" if works else "tcg", why)
-    atomic_write(cache, json.dumps({"key": key, **asdict(accel)}))
+    with contextlib.suppress(OSError):  # then it is asked again
+        atomic_write(cache, json.dumps({"key": key, **asdict(accel)}))
     return accel
 
 

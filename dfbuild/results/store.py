@@ -7,7 +7,9 @@ import dataclasses
 import fcntl
 import os
 import re
+import shutil
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -63,6 +65,24 @@ class Store:
                 db.close()
                 raise
         return cls(path, db)
+
+    @classmethod
+    @contextlib.contextmanager
+    def look(cls, path: Path) -> Iterator[Self]:
+        """The database at `path` for who only reads: where it can't be written to, a copy; where none is, an empty
+        one."""
+        if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+            with cls.open(path) as store:
+                yield store
+            return
+        with tempfile.TemporaryDirectory(prefix="dfbuild-results-") as directory:
+            copy = Path(directory) / path.name
+            with _sqlite_errors(path):
+                for suffix in ("", "-wal"):
+                    with contextlib.suppress(FileNotFoundError):
+                        shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+            with cls.open(copy) as store:
+                yield store
 
     def close(self) -> None:
         with self._lock:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 from dfbuild.build.dragonfly import hostkit
 from dfbuild.build.xen import tap
 from dfbuild.cli import doctor, main
+from dfbuild.guest import accel
+from dfbuild.workspace import Workspace
 
 
 def host() -> dict[str, object]:
@@ -47,6 +51,28 @@ def test_what_steps_ask_for_the_doctor_looks_at() -> None:
     for needed in hostkit.PACKAGES.values():
         assert {*needed} <= packages["dragonfly"]
     assert {*tap.PACKAGES} <= packages["xen-ssh"] & packages["xen-local"]
+
+
+def test_a_work_directory_that_nobody_may_write_to_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "access", lambda place, how: Path(place) != tmp_path)
+    for root, ok in ((tmp_path, False), (tmp_path / "new", False), (tmp_path.parent, True)):
+        found = {finding.what: finding for finding in doctor.room(Workspace(root))}["work directory"]
+        assert (found.ok, "--work" in found.cure) == (ok, not ok)
+
+
+def test_what_was_found_of_an_accelerator_counts_where_it_cannot_be_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(accel, "_KVM", tmp_path)
+    monkeypatch.setattr(accel, "_host_key", lambda: "key")
+    monkeypatch.setattr(accel, "run_probe", lambda *_: (True, "it ran"))
+
+    def refused(path: Path, data: bytes | str) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(accel, "atomic_write", refused)
+    found = doctor.accelerator(Workspace(tmp_path))
+    assert (found.ok, found.found) == (True, "kvm: it ran")
 
 
 def test_a_bare_host_gets_one_line_that_installs_everything(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import re
@@ -308,6 +309,36 @@ def test_a_run_to_compare_with_that_is_not_there_is_told_before_anything_runs(
     assert not gone_on_with
     with Store.open(workspace.database) as store:
         assert store.runs() == ()
+
+
+def test_a_run_is_reported_from_a_directory_that_nobody_may_write_to(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(workspace.database) as store:
+        run = store.begin(info())  # and was killed
+    before = sorted(workspace.root.rglob("*"))
+
+    def refused(path: Path, data: bytes | str) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr("dfbuild.report.write.atomic_write", refused)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    words = ("--work", str(workspace.root))
+    assert main(["report", *words]) == 130
+    out, err = capsys.readouterr()
+    assert "16 unfinished" in out and "report: " not in out
+    assert err == f"the reports in {workspace.run(run)} were not written: Read-only file system\n"
+    assert main(["runs", *words]) == 0
+    assert "interrupted" in capsys.readouterr().out
+    assert sorted(workspace.root.rglob("*")) == before
+
+
+def test_a_directory_without_a_run_says_so(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace.root.mkdir()
+    words = ("--work", str(workspace.root))
+    assert (main(["runs", *words]), main(["report", *words])) == (0, 2)
+    assert "there is no run yet" in capsys.readouterr().err
+    assert not [*workspace.root.iterdir()]
 
 
 def test_the_last_run_before_this_one_is_what_it_is_compared_with(workspace: Workspace) -> None:

@@ -375,6 +375,20 @@ def test_runs_are_summed_up_newest_first(path: Path) -> None:
     assert oldest.status is RunStatus.INTERRUPTED and oldest.finished == START + timedelta(minutes=1)
 
 
+def test_who_only_looks_needs_to_write_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store.look(path) as store:
+        assert store.runs() == ()
+    assert not path.parent.exists()
+    with Store.open(path) as writer:
+        run = writer.begin(info(TWO))
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        files = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+        assert f"{path.name}-wal" in files, "what was written last is in there"
+        with Store.look(path) as store:
+            assert store.run(run) == writer.run(run)
+        assert {file.name for file in path.parent.iterdir()} == set(files)
+
+
 def test_wrong_use_is_a_typed_error_and_leaves_the_store_usable(path: Path) -> None:
     with Store.open(path) as store:
         run = store.begin(info(TWO))
