@@ -40,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
             _write(arguments.junit, junit.render(record, workspace))
         if arguments.html:
             _write(arguments.html, html.render(record, comparison, workspace))
-        return present(workspace, store, run_id, against, as_json=arguments.json)
+        # The files beside a run are compared as the run itself was to be.
+        return present(workspace, store, run_id, against, as_json=arguments.json, write=not arguments.against)
 
 
 def _write(where: str, text: bytes | str) -> None:
@@ -58,11 +59,13 @@ def _write(where: str, text: bytes | str) -> None:
         atomic_write(path.resolve(), text)
 
 
-def present(workspace: Workspace, store: Store, run_id: str, against: str | None, *, as_json: bool) -> int:
+def present(
+    workspace: Workspace, store: Store, run_id: str, against: str | None, *, as_json: bool, write: bool = True
+) -> int:
     """Write all reports of a run into its directory and show it; returns the exit status that it earned."""
     record = _as_it_is(store.run(run_id), workspace)
     comparison = _compare(store, record, against)
-    page = _written(record, comparison, workspace)
+    page = _written(record, comparison, workspace) if write else None
     if as_json:
         sys.stdout.write(report_json.render(record, comparison))
     else:

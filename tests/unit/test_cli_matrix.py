@@ -372,6 +372,20 @@ def test_a_report_compares_as_its_run_was_asked_to(
     assert compared(by_file, "--against", "last") == by_words
 
 
+def test_another_comparison_leaves_the_files_of_the_run_alone(workspace: Workspace, tmp_path: Path) -> None:
+    with Store.open(workspace.database) as store:
+        other, run = store.begin(info()), store.begin(info(day=1))
+        for one in (other, run):
+            store.finish(one)
+    words, page = ("--work", str(workspace.root)), tmp_path / "page.html"
+    main(["report", run, *words])
+    files = {path.name: path.read_text() for path in workspace.run(run).iterdir()}
+    assert len(files) == 4
+    main(["report", run, "--against", other, "--html", str(page), *words])
+    assert {path.name: path.read_text() for path in workspace.run(run).iterdir()} == files
+    assert other in page.read_text() and other not in files["report.html"]
+
+
 def test_a_comparison_with_a_run_of_another_kind_says_so(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
