@@ -44,13 +44,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.config is None:
         raise UsageError("no matrix file", hint="dfbuild matrix FILE, or --resume")
     chosen = choose(arguments, workspace)
+    matrix = chosen.matrix
+    against = arguments.against or matrix.baseline
     if arguments.dry_run:
+        with Store.look(workspace.database) as store:
+            baseline(store, against, matrix.name)
         return dry_run(chosen, as_json=arguments.json)
     if not chosen.plan.cells:
         raise UsageError(f"no cell to run: {chosen.none}", hint="`--dry-run` lists cells and reasons")
     xenhost.require(chosen.xen_host, chosen.plan.cells, Deadline.after(_PROBE_SECONDS))
     with Store.open(workspace.database) as store:
-        matrix = chosen.matrix
         info = RunInfo(
             name=matrix.name,
             config_file=str(matrix.file.absolute()),
@@ -61,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             refusals=chosen.plan.refusals,
             versions=_versions(),
         )
-        arguments.against = baseline(store, arguments.against or matrix.baseline, matrix.name)
+        arguments.against = baseline(store, against, matrix.name)
         run_id = store.begin(info)
         with workspace.running(run_id):
             return _go(chosen, arguments, store, run_id, frozenset(cell.id for cell in chosen.plan.cells))

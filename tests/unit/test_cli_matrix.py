@@ -311,6 +311,20 @@ def test_a_run_to_compare_with_that_is_not_there_is_told_before_anything_runs(
         assert store.runs() == ()
 
 
+def test_a_dry_run_refuses_what_the_run_would(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "compared.toml"
+    file.write_text(f'baseline = "nosuch"\n{EXCLUDING}')
+    with Store.open(workspace.database) as store:
+        store.begin(info())
+    for words in ((CONFIG, "--against", "nosuch"), (file,)):
+        with pytest.raises(UsageError, match="there is no run 'nosuch'"):
+            matrix.run(parsed(workspace, *words, "--dry-run"))
+    assert not capsys.readouterr().out
+    assert matrix.run(parsed(workspace, file, "--against", "last", "--dry-run")) == 0
+
+
 def test_a_run_is_reported_from_a_directory_that_nobody_may_write_to(
     workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
