@@ -16,6 +16,7 @@ from dfbuild.cli.output import require_place
 from dfbuild.report import html, junit, terminal, write_all
 from dfbuild.report import json as report_json
 from dfbuild.report.text import safe_line
+from dfbuild.results import repeat
 from dfbuild.results.compare import Comparison, compare
 from dfbuild.results.records import RunRecord, RunStatus, RunSummary
 from dfbuild.results.store import Store
@@ -95,10 +96,7 @@ def _words(options: Sequence[str]) -> str:
 
 def _asked(record: RunRecord) -> str | None:
     """What the run itself was to be compared with, by its command line or its file."""
-    words = argparse.ArgumentParser(add_help=False)  # of another version's options nothing needs to be known
-    words.add_argument("--against")
-    asked: str | None = words.parse_known_args([word for word in record.command if word != "--"])[0].against
-    return asked or tomllib.loads(record.config_text).get("baseline")
+    return repeat.asked(record.command, "--against") or tomllib.loads(record.config_text).get("baseline")
 
 
 def baseline(store: Store, against: str | None, name: str, *, before: str | None = None) -> str | None:

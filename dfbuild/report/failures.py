@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dfbuild.model import CheckResult, Outcome, Verdict
 from dfbuild.results.records import CellRecord, RunRecord, StepRecord
-from dfbuild.results.repeat import repeat_line
+from dfbuild.results.repeat import cell_line, repeat_line
 from dfbuild.results.verdict import REGRESSIONS
 
 
@@ -67,7 +67,7 @@ def _of_build(run: RunRecord, step: StepRecord, cells: list[CellRecord]) -> Fail
         title=cells[0].title or step.title,
         detail=step.tail or step.title,
         console=None,
-        repeat=repeat_line(run.config_file, cells[0].id, options=run.options),
+        repeat=cell_line(run, cells[0].id),
         log=step.log,
         also=tuple(cell.id for cell in cells[1:]),
     )
@@ -83,7 +83,7 @@ def _of_guest(run: RunRecord, cell: CellRecord) -> Iterator[Failure]:
             title=cell.title,
             detail=cell.crash.excerpt if cell.crash else "",
             console=(cell.crash.offset, cell.crash.offset) if cell.crash else (_END, _END),
-            repeat=repeat_line(run.config_file, cell.id, options=run.options),
+            repeat=cell_line(run, cell.id),
         )
     for check in failed:
         yield Failure(

@@ -12,7 +12,7 @@ from dfbuild.report.plots import Segment, Strip, span, strip, timeline
 from dfbuild.report.summary import meaning, outcomes, phases, verdicts, wall_seconds
 from dfbuild.results.compare import CellChange, CheckChange, Comparison, Kind, MetricChange
 from dfbuild.results.records import CellRecord, RefusalRecord, RunRecord, StepRecord
-from dfbuild.results.repeat import repeat_line
+from dfbuild.results.repeat import cell_line
 from dfbuild.results.statistics import Trend, samples_needed
 from dfbuild.results.verdict import exit_status
 
@@ -222,7 +222,7 @@ def _cells(run: RunRecord, anchors: Mapping[str, str], excerpts: Excerpts) -> tu
                 stages=timeline(cell.stages, longest),
                 checks=tuple(_check(check, scales) for check in shown),
                 hidden=len(cell.checks) - len(shown),
-                repeat=repeat_line(run.config_file, cell.id, options=run.options),
+                repeat=cell_line(run, cell.id),
                 logs=excerpts.logs(cell),
             )
         )

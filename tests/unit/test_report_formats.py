@@ -22,6 +22,7 @@ from dfbuild.console.text import printable
 from dfbuild.model import CheckResult, Expectation, Outcome, Sample, StageReached, StepKind, Verdict
 from dfbuild.report import html, junit, terminal
 from dfbuild.report import json as report_json
+from dfbuild.report.failures import failures
 from dfbuild.results.compare import Comparison, compare
 from dfbuild.results.directory import cell_directory
 from dfbuild.results.records import (
@@ -335,6 +336,17 @@ def test_a_disaster_still_gives_a_page_that_opens(hostile_console: Workspace) ->
     assert len(page) < 8_000_000 and "and 1700 failures more" in page
     text = terminal.render(run, None, hostile_console)
     assert len(text) < 300_000 and "and 1800 failures more" in text
+
+
+def test_a_line_that_repeats_a_cell_runs_the_checks_that_the_run_did(
+    nights: tuple[RunRecord, Comparison], hostile_console: Workspace
+) -> None:
+    run = replace(nights[0], command=("dfbuild", "matrix", "x.toml", "--check=security/*", "--via", "serial"))
+    lines = {failure.what: failure.repeat for failure in failures(run)}
+    for what in ("PANIC", "HANG", "BUILD_FAIL"):
+        assert lines[what].endswith(" --check 'security/*' --via serial")
+    assert lines["fail"].endswith(" --check security/stack-smash --via serial")
+    assert html.render(run, None, hostile_console).count("--check &#39;security/*&#39;") == 3 + len(run.cells)
 
 
 def test_a_check_that_knows_no_place_shows_no_console(hostile_console: Workspace) -> None:
