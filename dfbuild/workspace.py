@@ -96,9 +96,7 @@ class Workspace:
         """From `--work`, else `DFBUILD_WORK`, else the user's data directory."""
         chosen = option or os.environ.get("DFBUILD_WORK")
         if not chosen:
-            import platformdirs
-
-            return cls(platformdirs.user_data_path("dfbuild"))
+            return cls.default()
         root = expanded(chosen).absolute()
         if root == Path("/"):
             raise UsageError("the work directory cannot be /", hint="name an empty directory with --work")
@@ -107,6 +105,13 @@ class Workspace:
                 f"{root} cannot be the work directory: it is a file", hint="name another one with --work"
             )
         return cls(root)
+
+    @classmethod
+    def default(cls) -> Workspace:
+        """The one below the user's data directory."""
+        import platformdirs
+
+        return cls(platformdirs.user_data_path("dfbuild"))
 
     @classmethod
     def existing(cls, option: str | None = None) -> Workspace:

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
             config_text=matrix.file.read_text(encoding="utf-8-sig"),
             command=("dfbuild", *arguments.argv),
             cells=chosen.plan.cells,
-            options=_options(arguments, matrix),
+            options=_options(arguments, matrix, workspace),
             refusals=chosen.plan.refusals,
             versions=_versions(),
         )
@@ -181,19 +181,15 @@ def _interruptible(cancel: Cancel) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _options(arguments: argparse.Namespace, matrix: Matrix) -> tuple[str, ...]:
+def _options(arguments: argparse.Namespace, matrix: Matrix, workspace: Workspace) -> tuple[str, ...]:
     """What a line that repeats a part of this run has to say as well."""
     return (
         *(source.options(arguments) if matrix.release.source is not None else ()),
         *(("--build", arguments.build) if arguments.build != "cross" else ()),
         *(("--base", arguments.base) if arguments.base else ()),
         *xenhost.options(arguments),
-        *(
-            word
-            for name in ("via", "work")
-            if getattr(arguments, name)
-            for word in (f"--{name}", str(getattr(arguments, name)))
-        ),
+        *(("--via", arguments.via) if arguments.via else ()),
+        *(("--work", str(workspace.root)) if workspace != Workspace.default() else ()),
     )
 
 

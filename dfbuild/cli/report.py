@@ -71,8 +71,8 @@ def present(
         sys.stdout.write(report_json.render(record, comparison))
     else:
         terminal.show(record, comparison, workspace)
-        if against is not None and (other := store.options(against)) != record.options:
-            print(f"{against} was of another kind:{_words(other)}; this one:{_words(record.options)}")
+        if against is not None and (other := _kind(store.options(against))) != (this := _kind(record.options)):
+            print(f"{against} was of another kind:{_words(other)}; this one:{_words(this)}")
         if page is not None:
             print(f"\nreport: {page}")
     return exit_status(record)
@@ -88,6 +88,15 @@ def _written(record: RunRecord, comparison: Comparison | None, workspace: Worksp
             file=sys.stderr,
         )
         return None
+
+
+def _kind(options: Sequence[str]) -> list[str]:
+    """What a run was of, by its options: all but the work directory, which the runs that are compared share."""
+    words = list(options)
+    if "--work" in words:
+        at = words.index("--work")
+        del words[at : at + 2]
+    return words
 
 
 def _words(options: Sequence[str]) -> str:

@@ -366,6 +366,29 @@ def test_the_last_run_before_this_one_is_what_it_is_compared_with(workspace: Wor
         assert baseline(store, None, "a", before=second) is None
 
 
+def test_a_line_that_repeats_names_a_work_directory_that_is_not_the_usual_one(
+    workspace: Workspace, gone_on_with: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / name)
+    monkeypatch.delenv("DFBUILD_WORK", raising=False)
+    monkeypatch.setattr(matrix, "_versions", dict)
+    monkeypatch.chdir(tmp_path)
+    named, usual = ("--work", str(workspace.root)), Workspace(tmp_path / "dfbuild")
+
+    def options(store: Workspace, *words: str) -> tuple[str, ...]:
+        argv = ["matrix", str(CONFIG), "--cell", ONE, *words]
+        arguments = build().parse_args(argv)
+        arguments.argv = argv
+        matrix.run(arguments)
+        with Store.open(store.database) as results:
+            return results.options(gone_on_with[-1][2])
+
+    assert options(usual) == options(usual, "--work", str(usual.root)) == ()
+    assert options(workspace, "--work", workspace.root.name) == named
+    monkeypatch.setenv("DFBUILD_WORK", str(workspace.root))
+    assert options(workspace) == named
+
+
 def test_a_report_compares_as_its_run_was_asked_to(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -403,9 +426,11 @@ def test_another_comparison_leaves_the_files_of_the_run_alone(workspace: Workspa
 def test_a_comparison_with_a_run_of_another_kind_says_so(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain, again = stored(workspace, command=()), stored(workspace, command=())
-    patched = stored(workspace, command=(), options=("--patch", "/home/me/a fix.diff"))
-    told = f"{plain} was of another kind: no options; this one: --patch '/home/me/a fix.diff'"
+    plain = stored(workspace, command=())
+    again = stored(workspace, command=(), options=("--work", "work"))
+    words = ("--patch", "/home/me/a fix.diff", "--work", str(workspace.root))
+    patched = stored(workspace, command=(), options=words)
+    told = f"{plain} was of another kind: no options; this one: --patch '/home/me/a fix.diff'\n"
     for run, expected in ((patched, True), (again, False)):
         report.run(build().parse_args(["report", run, "--against", plain, "--work", str(workspace.root)]))
         assert (told in capsys.readouterr().out) is expected
