@@ -69,8 +69,8 @@ class Excerpts:
         return tuple(_CPU.findall(diagnosis)[:_CALLS])
 
     def of(self, cell: CellRecord, failure: Failure) -> tuple[ConsoleLine, ...]:
-        """The console lines that show a failure of `cell`; empty if there is no transcript."""
-        if failure.console is None or cell.attempt == 0 or self._left == 0:
+        """The console lines that show a failure of `cell`; empty if there are none, or is no transcript."""
+        if failure.console is None or failure.silent or cell.attempt == 0 or self._left == 0:
             return ()
         log = cell_directory(self._workspace, self._run.id, cell.id, cell.attempt) / "console.log"
         try:

@@ -31,6 +31,11 @@ class Failure:
     """The log file of the build step that failed."""
     also: tuple[str, ...] = ()
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing came over the console while the check ran."""
+        return bool(self.check) and self.console is not None and self.console[0] == self.console[1]
+
 
 _END = 2**62
 """A place beyond the end of every transcript: where a guest fell silent, its last lines say most."""

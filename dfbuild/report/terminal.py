@@ -165,6 +165,8 @@ def _failures(console: Console, run: RunRecord, excerpts: Excerpts) -> None:
                 _line(console, "  console:", style="dim")
             for shown in lines:
                 _line(console, f"  {shown}", style="" if shown.inside else "dim")
+            if failure.silent:
+                _line(console, "  the console was silent", style="dim")
             calls = () if failure.check else excerpts.cpus(cells[failure.cell])
             if calls:
                 _line(console, "  its CPUs:", style="dim")

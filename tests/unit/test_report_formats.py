@@ -357,6 +357,24 @@ def test_a_check_that_knows_no_place_shows_no_console(hostile_console: Workspace
     assert "unrelated" not in terminal.render(run, None, hostile_console)
 
 
+@pytest.mark.parametrize("place", [6, 24], ids=["more came later", "nothing came later"])
+def test_of_a_check_during_which_the_console_was_silent_no_lines_are_shown(
+    hostile_console: Workspace, place: int
+) -> None:
+    run = hostile_run("plain")
+    failed = (CheckResult("a/b", Outcome.FAIL, detail="seen", console=(place, place)),)
+    run = replace(run, cells=(replace(run.cells[0], checks=failed, verdict=Verdict.TEST_FAIL, crash=None),))
+    with_console(hostile_console, run, b"boot\r\nof another check\r\n")
+    for shown in (
+        terminal.render(run, None, hostile_console),
+        Elements(html.render(run, None, hostile_console)).text,
+        junit.render(run, hostile_console),
+    ):
+        assert "another check" not in shown
+    assert "  the console was silent\n" in terminal.render(run, None, hostile_console)
+    assert "the console was silent" in html.render(run, None, hostile_console)
+
+
 def test_the_template_never_trusts_text() -> None:
     folder = Path(report.__file__).parent / "templates"
     template = (folder / "report.html.j2").read_text()
