@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ class Failure:
     log: str = ""
     """The log file of the build step that failed."""
     also: tuple[str, ...] = ()
+    during: str = ""
+    """The check that ran when the guest crashed, and failed of nothing else."""
 
     @property
     def silent(self) -> bool:
@@ -37,6 +40,8 @@ class Failure:
         return bool(self.check) and self.console is not None and self.console[0] == self.console[1]
 
 
+_CLASS = re.compile(r"^dfbuild(?:\.\w+)+: ", re.MULTILINE)
+_CRASHED = "dfbuild.errors.GuestCrashed: "
 _END = 2**62
 """A place beyond the end of every transcript: where a guest fell silent, its last lines say most."""
 
@@ -57,6 +62,18 @@ def failures(run: RunRecord) -> tuple[Failure, ...]:
     found += [_of_build(run, steps[id], cells) for id, cells in builds.items()]
     position = {cell.id: number for number, cell in enumerate(run.cells)}
     return tuple(sorted(found, key=lambda one: (one.what == Verdict.INFRA, position[one.cell])))
+
+
+def told(run: RunRecord) -> tuple[Failure, ...]:
+    """The same for a person: a check that failed of nothing but its guest's crash is told with that."""
+    found = failures(run)
+    crashed = {(failure.cell, failure.during) for failure in found if failure.during}
+    return tuple(failure for failure in found if (failure.cell, failure.check) not in crashed)
+
+
+def plain(detail: str) -> str:
+    """What checks say of errors, without the names that these have in dfbuild."""
+    return _CLASS.sub("", detail)
 
 
 def fixed(run: RunRecord) -> tuple[tuple[str, CheckResult], ...]:
@@ -89,18 +106,29 @@ def _of_guest(run: RunRecord, cell: CellRecord) -> Iterator[Failure]:
             detail=cell.crash.excerpt if cell.crash else "",
             console=(cell.crash.offset, cell.crash.offset) if cell.crash else (_END, _END),
             repeat=cell_line(run, cell.id),
+            during=next((check.check for check in failed if _of_crash(cell, check)), ""),
         )
     for check in failed:
         yield Failure(
             cell=cell.id,
             check=check.check,
             what=check.outcome,
-            title=_first_line(check.detail),
-            detail=check.detail,
+            title=_first_line(plain(check.detail)),
+            detail=plain(check.detail),
             # (0, 0) is what a check says that does not know.
             console=check.console if any(check.console) else None,
             repeat=repeat_line(run.config_file, cell.id, check=check.check, options=run.options),
         )
+
+
+def _of_crash(cell: CellRecord, check: CheckResult) -> bool:
+    """Whether the check failed of nothing but the guest's crash: of an error of the way to it, and no finding."""
+    if cell.crash is None:
+        return False
+    # What a check is told of a crash is the beginning of what is known of it in the end.
+    known = [bool(line) and cell.crash.title.startswith(line) for line in plain(check.detail).splitlines()]
+    mere = known[:1] == [True] or _CLASS.match(check.detail) is not None
+    return check.detail.startswith(_CRASHED) or (mere and any(known))
 
 
 def _first_line(text: str) -> str:

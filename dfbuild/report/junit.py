@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dfbuild.model import CheckResult, Outcome, StepKind, Verdict
 from dfbuild.report.excerpt import Excerpts
-from dfbuild.report.failures import Failure, failures
+from dfbuild.report.failures import Failure, failures, plain
 from dfbuild.report.text import safe, safe_line
 from dfbuild.results.records import CellRecord, RunRecord, StepRecord
 from dfbuild.workspace import Workspace
@@ -124,7 +124,7 @@ def _check(cell: CellRecord, check: CheckResult, failure: Failure | None, excerp
     match check.outcome:
         case Outcome.FAIL:
             text = _story(cell, failure, excerpts) if failure else safe(check.detail)
-            case.result = [_filled(j.Failure(safe_line(check.detail), "fail"), text)]
+            case.result = [_filled(j.Failure(safe_line(plain(check.detail)), "fail"), text)]
         case Outcome.KNOWN | Outcome.SKIP:
             case.result = [_filled(j.Skipped(safe_line(f"{check.outcome}: {check.reason}")), safe(check.detail))]
         case Outcome.FIXED:

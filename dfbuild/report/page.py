@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dfbuild.model import CheckResult, Outcome, Sample, Verdict
 from dfbuild.report.excerpt import ConsoleLine, Excerpts
-from dfbuild.report.failures import Failure, failures, fixed
+from dfbuild.report.failures import Failure, fixed, told
 from dfbuild.report.plots import Segment, Strip, span, strip, timeline
 from dfbuild.report.summary import meaning, outcomes, phases, verdicts, wall_seconds
 from dfbuild.results.compare import CellChange, CheckChange, Comparison, Kind, MetricChange
@@ -128,7 +128,7 @@ def page(run: RunRecord, comparison: Comparison | None, excerpts: Excerpts) -> P
     cells = {cell.id: cell for cell in run.cells}
     cell_kinds = {change.cell: change.kind for change in comparison.cells} if comparison else {}
     check_kinds = {(c.cell, c.check): c.kind for c in comparison.checks} if comparison else {}
-    status, wrong = exit_status(run), failures(run)
+    status, wrong = exit_status(run), told(run)
     counts = outcomes(run)
     return Page(
         run=run,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from dfbuild.model import Outcome, Verdict
 from dfbuild.report.excerpt import Excerpts
-from dfbuild.report.failures import failures, fixed
+from dfbuild.report.failures import fixed, told
 from dfbuild.report.summary import headline, phases
 from dfbuild.report.text import duration, figure, plural, safe, safe_line
 from dfbuild.results.compare import CellChange, CheckChange, Comparison, Kind, MetricChange
@@ -147,12 +147,14 @@ def _counts(cell: CellRecord, between: str) -> Text:
 
 
 def _failures(console: Console, run: RunRecord, excerpts: Excerpts) -> None:
-    found = failures(run)
+    found = told(run)
     cells = {cell.id: cell for cell in run.cells}
     for number, failure in enumerate(found[:_LISTED]):
         what = "FAIL" if failure.what == Outcome.FAIL else failure.what
         name = f"{safe_line(failure.check)}  in " if failure.check else ""
         _line(console, f"{what}  {name}{safe_line(failure.cell)}", style=_colour(failure.what))
+        if failure.during:
+            _line(console, f"  while {safe_line(failure.during)} ran")
         for other in failure.also:
             _line(console, f"  also in {safe_line(other)}", style="dim")
         if number < _DETAILED:

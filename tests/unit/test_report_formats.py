@@ -22,7 +22,7 @@ from dfbuild.console.text import printable
 from dfbuild.model import CheckResult, Expectation, Outcome, Sample, StageReached, StepKind, Verdict
 from dfbuild.report import html, junit, terminal
 from dfbuild.report import json as report_json
-from dfbuild.report.failures import failures
+from dfbuild.report.failures import failures, told
 from dfbuild.results.compare import Comparison, compare
 from dfbuild.results.directory import cell_directory
 from dfbuild.results.records import (
@@ -355,6 +355,36 @@ def test_a_check_that_knows_no_place_shows_no_console(hostile_console: Workspace
     run = replace(run, cells=(replace(run.cells[0], checks=failed, verdict=Verdict.TEST_FAIL, crash=None),))
     with_console(hostile_console, run, b"unrelated\n")
     assert "unrelated" not in terminal.render(run, None, hostile_console)
+
+
+CRASHED = "panic: of page fault"
+CRASH = CrashRecord(f"{CRASHED} at trap (trap.c:12)", "panic", 6, "panic: of page fault\ntrace")
+NOTICED = "dfbuild.errors.GuestCrashed: panic: of page fault\n  at ssh.py:12\npanic: of page fault"
+LOST = "dfbuild.shell.errors.ShellLost: the connection ended\n  at ssh.py:90\npanic: of page fault"
+FOUND = "AssertionError: 3 of 4 came\n  at test_a.py:7\npanic: of page fault"
+
+
+@pytest.mark.parametrize(("detail", "folded"), [(NOTICED, True), (LOST, True), (CRASHED, True), (FOUND, False)])
+def test_a_crash_is_told_once_with_the_check_that_it_ended(
+    hostile_console: Workspace, detail: str, folded: bool
+) -> None:
+    run = hostile_run("plain")
+    checks = (
+        CheckResult("a/earlier", Outcome.FAIL, detail="AssertionError: by itself", console=(0, 3)),
+        CheckResult("a/last", Outcome.FAIL, detail=detail, console=(6, 30)),
+        CheckResult("a/later", Outcome.SKIP, reason=f"the guest is gone: {CRASHED}"),
+    )
+    run = replace(run, cells=(replace(run.cells[0], checks=checks, title=CRASH.title, crash=CRASH),))
+    with_console(hostile_console, run, b"boot\r\npanic: of page fault\r\n")
+    assert [failure.check for failure in told(run)] == ["", "a/earlier", *([] if folded else ["a/last"])]
+    assert [failure.check for failure in failures(run)] == ["", "a/earlier", "a/last"]
+    text = terminal.render(run, None, hostile_console)
+    page = Elements(html.render(run, None, hostile_console)).text
+    assert ("  while a/last ran\n" in text) is ("while a/last ran" in page) is folded
+    assert ("FAIL  a/last" in text) is not folded
+    junit_text, json_failures = junit.render(run, hostile_console), json.loads(report_json.render(run))["failures"]
+    assert junitparser.JUnitXml.fromstring(junit_text.encode()).failures == 3
+    assert not [word for word in (text, page, junit_text, str(json_failures)) if "dfbuild." in word]
 
 
 @pytest.mark.parametrize("place", [6, 24], ids=["more came later", "nothing came later"])
