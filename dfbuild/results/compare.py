@@ -44,8 +44,8 @@ class CheckChange:
 class CellChange:
     """None is a cell that was not finished or, where the kind says so, is not there.
 
-    Where one of the runs did not come through the cell's suites, the checks that only one of them has are counted
-    here and not listed one by one: they are a consequence.
+    Where one of the runs did not come through the cell's suites, the checks that only one of them has or came to
+    are counted here and not listed one by one: they are a consequence.
     """
 
     kind: Kind
@@ -140,9 +140,20 @@ def _complete(snapshot: Snapshot, cell: str) -> bool:
     return snapshot.verdicts.get(cell) in (Verdict.PASS, Verdict.SKIP, Verdict.TEST_FAIL)
 
 
+def _unreached(run: Snapshot, against: Snapshot) -> set[tuple[str, str]]:
+    """Checks that `run` skipped for want of a guest. One that failed in `against` is worth a word of its own."""
+    return {
+        key
+        for key, outcome in run.outcomes.items()
+        if outcome is Outcome.SKIP
+        and not _complete(run, key[0])
+        and against.outcomes.get(key, outcome) not in (Outcome.SKIP, Outcome.FAIL)
+    }
+
+
 def _cells(run: Snapshot, against: Snapshot) -> Iterator[CellChange]:
-    appeared = Counter(cell for cell, _ in run.outcomes.keys() - against.outcomes.keys())
-    vanished = Counter(cell for cell, _ in against.outcomes.keys() - run.outcomes.keys())
+    appeared = Counter(cell for cell, _ in run.outcomes.keys() - against.outcomes.keys() | _unreached(against, run))
+    vanished = Counter(cell for cell, _ in against.outcomes.keys() - run.outcomes.keys() | _unreached(run, against))
     for cell in {**run.verdicts, **against.verdicts}:
         before, after = against.verdicts.get(cell), run.verdicts.get(cell)
         kind: Kind | None
@@ -161,12 +172,13 @@ def _cells(run: Snapshot, against: Snapshot) -> Iterator[CellChange]:
 
 
 def _checks(run: Snapshot, against: Snapshot) -> Iterator[CheckChange]:
+    unreached = _unreached(run, against) | _unreached(against, run)
     for key in (*run.outcomes, *(key for key in against.outcomes if key not in run.outcomes)):
         before, after = against.outcomes.get(key), run.outcomes.get(key)
         if before is after and after is Outcome.PASS:
             continue  # nearly all of them: asked first because it is quick
         kind = check_kind(before, after)
-        if kind is None:
+        if kind is None or key in unreached:
             continue
         cell, check = key
         one_sided = before is None or after is None

@@ -149,6 +149,32 @@ def test_checks_that_a_panic_kept_from_running_are_counted_not_listed() -> None:
     assert (change.kind, change.vanished, change.appeared) == (Kind.NEW_FAILURE, 3, 0)
 
 
+@pytest.mark.parametrize("verdict", [Verdict.PANIC, Verdict.HANG, Verdict.INFRA])
+def test_checks_that_were_skipped_because_the_guest_was_gone_are_counted_not_listed(verdict: Verdict) -> None:
+    cell = CELLS[0]
+    came = (Outcome.PASS, Outcome.PASS, Outcome.KNOWN, Outcome.FIXED, Outcome.FAIL, Outcome.SKIP)
+    went = (Outcome.FAIL, *[Outcome.SKIP] * 5)
+
+    def of(verdict: Verdict, outcomes: tuple[Outcome, ...]) -> Snapshot:
+        return snapshot({cell: verdict}, {(cell, f"a/{n}"): outcome for n, outcome in enumerate(outcomes)})
+
+    sound, broken = of(Verdict.TEST_FAIL, came), of(verdict, went)
+    comparison = compare(broken, sound)
+    assert [(change.check, change.before, change.after) for change in comparison.checks] == [
+        ("a/0", Outcome.PASS, Outcome.FAIL),
+        ("a/4", Outcome.FAIL, Outcome.SKIP),
+    ]
+    assert [(change.vanished, change.appeared) for change in comparison.cells] == [(3, 0)]
+    back = compare(sound, broken)
+    assert [(change.check, change.kind) for change in back.checks] == [
+        ("a/0", Kind.FIXED),
+        ("a/4", Kind.NEW_FAILURE),
+    ]
+    assert [(change.vanished, change.appeared) for change in back.cells] == [(0, 3)]
+    skipped = compare(of(Verdict.TEST_FAIL, went), sound)
+    assert len(skipped.checks) == 5, "in a guest that came through its suites each skip has a reason of its own"
+
+
 def test_a_check_that_vanished_from_a_sound_cell_is_told() -> None:
     cell = CELLS[0]
     ran = {(cell, check): Outcome.PASS for check in CHECKS}
