@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,21 +38,26 @@ class Tree:
         return Tree(self.path, self.release, self.hashes.still())
 
     @contextlib.contextmanager
-    def unchanged(self, parts: Iterable[str], was: str) -> Iterator[None]:
+    def unchanged(self, parts: Iterable[str], was: str) -> Iterator[Callable[[], None]]:
         """Raise `InfraError` unless `parts` are, when the block begins and when it ends, what they were when
-        `hash_of` was `was`, and no file of theirs is written inside; instead of a `BuildFailed`, too.
+        `hash_of` was `was`, and no file of theirs is written inside; instead of a `BuildFailed`, too. What it gives
+        does the same in between.
 
         A user's tree is built from where it lies.
         """
         parts = tuple(parts)
         began = self.hashes.stamps(parts)
         self.require_still(parts, was)
-        try:
-            yield
-        except BuildFailed:
+
+        def require_unwritten() -> None:
             self._require_unwritten(parts, began, was)
+
+        try:
+            yield require_unwritten
+        except BuildFailed:
+            require_unwritten()
             raise
-        self._require_unwritten(parts, began, was)
+        require_unwritten()
 
     def _require_unwritten(self, parts: Iterable[str], began: str, was: str) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,30 @@ def test_of_one_that_was_cut_off_what_it_made_is_gone(tmp_path: Path, error: Exc
     assert found == ["first"] and here.old and here.cut
     here, found = built(workspace, "last")
     assert found == ["again", "first"] and not here.cut
+
+
+def test_of_one_that_was_cut_off_while_it_compiled_what_is_whole_is_kept(tmp_path: Path) -> None:
+    workspace, other = Workspace(tmp_path / "work"), tmp_path / "other"
+    source = tmp_path / "a.c"
+    source.write_text("int one = 1, none[1000]; int two(void) { return one; }")
+    subprocess.run(["gcc", "-g", "-c", "-o", tmp_path / "a.o", source], check=True)
+    made = (tmp_path / "a.o").read_bytes()
+    pieces = {"whole.o": made, "half.o": made[: len(made) // 2], "last.o": made[:-1], "empty.o": b"", "opt.h": b"#"}
+    with contextlib.suppress(Cancelled), objects.place(workspace, "key", other, print) as here:
+        objects.sync(here, tree(tmp_path / "tree", a_c="one"), ["sys"], [])
+        here.settle()
+        for name, data in pieces.items():
+            (here.objects / name).write_bytes(data)
+        (here.objects / "link.o").symlink_to("whole.o")
+        os.utime(here.path / "open", (1, 1))
+        for path in here.objects.iterdir():
+            os.utime(path, (2, 2), follow_symlinks=False)
+        raise Cancelled("no")
+    for again in (True, False):  # what was kept once is kept, though the next one comes to nothing
+        with contextlib.suppress(Cancelled), objects.place(workspace, "key", other, print) as here:
+            assert [path.name for path in here.objects.iterdir()] == ["whole.o"]
+            assert here.old and here.cut is not again
+            raise Cancelled("no")
 
 
 def test_of_a_tree_that_changed_meanwhile_nothing_is_left(tmp_path: Path) -> None:

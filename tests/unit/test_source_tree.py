@@ -176,6 +176,17 @@ def test_what_changes_between_key_and_build_is_told_before_anything_is_built(
         pytest.fail("built")
 
 
+def test_a_tree_is_asked_in_the_middle_of_a_build(tmp_path: Path, workspace: Workspace, deadline: Deadline) -> None:
+    root = tree(tmp_path / "tree")
+    opened = open_tree(str(root), workspace, deadline)
+    block = opened.unchanged(["bin"], opened.hash_of(["bin"]))
+    with pytest.raises(InfraError, match="was changed"), block as require_unchanged:
+        require_unchanged()
+        (root / "bin/one").write_text("edited")
+        with pytest.raises(InfraError, match="was changed"):
+            require_unchanged()
+
+
 @pytest.mark.parametrize("name", [".one.swp", "one~", ".#one", "#one#"])
 def test_what_editors_keep_beside_a_file_is_no_source(
     name: str, tmp_path: Path, workspace: Workspace, deadline: Deadline

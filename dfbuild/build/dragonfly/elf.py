@@ -94,6 +94,17 @@ def objects(path: Path, symbols: Collection[str]) -> Made:
     return made
 
 
+def whole(path: Path) -> bool:
+    """Whether all is there that an ELF file's headers name, which are written last."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        sections = list(_sections(path))
+    except BuildFailed:
+        return False
+    return bool(sections) and all(one.type == _NOBITS or len(one.data) == one.size for one in sections)
+
+
 def sizes(path: Path) -> dict[str, int]:
     """The sizes of the sections that are in memory when the program runs, by name."""
     return {section.name: section.size for section in _sections(path) if section.flags & 0x2 and section.size}

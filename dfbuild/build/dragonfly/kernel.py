@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -94,13 +94,18 @@ def recipe(release: Release, tree: Tree, variant: Variant) -> Recipe:
         with (
             objects.place(kitchen.workspace, objects.key(way), work, kitchen.say) as here,
             # In there, where a failure lets the next one begin anew: the copy may hold what is no longer there.
-            tree.unchanged(names, was),
+            tree.unchanged(names, was) as require_unchanged,
         ):
+
+            def settle() -> None:
+                require_unchanged()
+                here.settle()
+
             changed = objects.sync(here, tree, names, changes, ours)
             if here.old:
                 kitchen.say(f"{len(changed.names)} files of the source changed")
             site = _Site(kitchen, here, own, ident, _sandbox(kitchen, here, build, variant.toolchain, flags))
-            again = site.build(configuration, changed)
+            again = site.build(configuration, changed, settle)
             facts = site.prove(compiler, variant.toolchain, protector)
             site.install()
         shutil.rmtree(work, ignore_errors=True)
@@ -168,8 +173,9 @@ class _Site:
     def _outside(self, path: Path) -> Path:
         return self.here.objects / path.relative_to(OBJ)
 
-    def build(self, configuration: str, changed: objects.Changes) -> bool:
-        """Everything up to the last module; returns whether a second attempt was needed."""
+    def build(self, configuration: str, changed: objects.Changes, settle: Callable[[], None]) -> bool:
+        """Everything up to the last module; returns whether a second attempt was needed. `settle` is called when
+        nothing is left but to compile."""
         known = self.outside / _KNOWN
         if self.here.old and changed.untold:
             self.kitchen.say(f"{self.ident}: everything anew, for makefiles or the set of headers changed")
@@ -198,6 +204,7 @@ class _Site:
             self.kitchen.say(f"{self.ident}: dependencies")
             self._make(("depend",), component="depend")
             known.touch()
+        settle()
         self.kitchen.say(f"{self.ident}: compiling")
         return self._make(("all",), component="kernel", jobs=within.jobs())
 

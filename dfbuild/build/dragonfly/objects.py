@@ -6,11 +6,11 @@ An object tree lies below `<work directory>/objects/<key>/`, with the sources th
     source/     a copy of the tree's parts, the release's edits made in it
     source.json what is in it, by content
     obj/        what make(1) left
-    open        there while a build runs; still there when one was cut off
+    open        there while a build runs; still there when one was cut off: what is older than it is whole
 
 make(1) goes by time stamps, which say nothing across checkouts and exports. In the copy a file is as old as its
 content: only what differs is written again. What was cut off may have left half a file that looks finished, so then
-all that was written since `open` is made again.
+what was written since `open` is made again, but for objects that show to be whole.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfbuild.build.dragonfly import edits
+from dfbuild.build.dragonfly import edits, elf
 from dfbuild.build.dragonfly.data import Edit
-from dfbuild.errors import BuildFailed, BuildKilled, InfraError
+from dfbuild.errors import BuildFailed, BuildKilled, HostFull, InfraError
 from dfbuild.source import Tree
 from dfbuild.workspace import Workspace, atomic_write, remove
 
 _BYTES = "latin-1"
 _CLOCK_SECONDS = 60.0
 """How far a clock may be wrong."""
+_MARK = "open"
+_SETTLED = b"settled\n"
 _UNSURE = b"of a tree that changed meanwhile\n"
-"""In `open`: what the copy holds is not what `source.json` says."""
+"""In `open`: what the copy holds may not be what `source.json` says."""
 _SOURCES = {".c", ".h", ".S", ".s"}
 _DIRECTIVE = re.compile(r"^[ \t]*#(?:.*\\\n)*.*", re.MULTILINE)
 
@@ -56,11 +58,16 @@ class Changes:
 @dataclass(frozen=True, slots=True)
 class Place:
     """An object tree that is ours for now. `old` says whether a build has been in it, and `cut` whether that was
-    cut off: what it made is gone, and what it knew of dependencies may be wrong."""
+    cut off before it was settled: what it made is gone, and what it knew of dependencies may be wrong."""
 
     path: Path
     old: bool
     cut: bool = False
+
+    def settle(self) -> None:
+        """Say that the copy is what `source.json` says, and that all there is by now is whole: a stage has come to
+        its end, and the next compiles. Cut off in that, the next build needs only make what is not there."""
+        (self.path / _MARK).write_bytes(_SETTLED)
 
     @property
     def source(self) -> Path:
@@ -88,12 +95,12 @@ def place(workspace: Workspace, key: str, otherwise: Path, say: Callable[[str], 
             say("somebody else is building there: starting from the beginning")
             yield _fresh(otherwise)
             return
-        mark = path / "open"
+        mark = path / _MARK
         found = _found(path, mark, say)
         mark.write_bytes(b"")
         try:
             yield found
-        except BuildKilled:
+        except (BuildKilled, HostFull):
             raise
         except BuildFailed:
             mark.unlink()
@@ -112,14 +119,19 @@ def _found(path: Path, mark: Path, say: Callable[[str], None]) -> Place:
         return _fresh(path)
     if not mark.exists():
         return Place(path, old=True)
-    if mark.read_bytes() == _UNSURE:
+    state, since = mark.read_bytes(), mark.stat().st_mtime_ns
+    if state == _UNSURE:
         return _fresh(path)
-    say("the last build here was cut off: what it made is made again")
-    since = mark.stat().st_mtime_ns
+    settled = state == _SETTLED
+    said = "gone on with, but for what is not whole" if settled else "what it made is made again"
+    say(f"the last build here was cut off: {said}")
     for directory, _, names in os.walk(path / "obj"):
         for name in names:
-            if (file := Path(directory, name)).lstat().st_mtime_ns >= since:
+            file = Path(directory, name)
+            if file.lstat().st_mtime_ns >= since and not (settled and file.suffix == ".o" and elf.whole(file)):
                 file.unlink()
+    if settled:
+        return Place(path, old=True)
     memory = path / "source.json"
     if memory.is_file():
         present: dict[str, list[str]] = json.loads(memory.read_text())
