@@ -22,7 +22,7 @@ from dfbuild.model import Cell, CheckResult, CrashReport, Outcome, StageReached,
 from dfbuild.releases.schema import SshShell
 from dfbuild.results.directory import cell_directory
 from dfbuild.results.records import Attempt
-from dfbuild.results.verdict import cell_title, cell_verdict
+from dfbuild.results.verdict import cell_title, cell_verdict, hang_title
 from dfbuild.runtime import runtime_directory
 from dfbuild.session import HeldSession, boot, boot_seconds, failure, hung, patience
 from dfbuild.shell import unspoken
@@ -203,7 +203,7 @@ class _Try:
                 ending.late = True
             case EndEvent(gone, True):
                 last = next((c.check for c in reversed(ending.checks) if c.outcome is Outcome.FAIL), "the suites")
-                ending.hung = f"the guest hangs in {last}: {gone}"
+                ending.hung = hang_title(last, gone)
 
 
 def _require_up(guest: Guest, crash: CrashReport | None, deadline: Deadline) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dfbuild.model import CheckResult, Outcome, Verdict
 from dfbuild.results.records import CellRecord, RunRecord, StepRecord
 from dfbuild.results.repeat import cell_line, repeat_line
-from dfbuild.results.verdict import REGRESSIONS
+from dfbuild.results.verdict import REGRESSIONS, hang_title
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Failure:
     """The log file of the build step that failed."""
     also: tuple[str, ...] = ()
     during: str = ""
-    """The check that ran when the guest crashed, and failed of nothing else."""
+    """The check that ran when the guest crashed or hung, and failed of nothing else."""
 
     @property
     def silent(self) -> bool:
@@ -65,7 +65,7 @@ def failures(run: RunRecord) -> tuple[Failure, ...]:
 
 
 def told(run: RunRecord) -> tuple[Failure, ...]:
-    """The same for a person: a check that failed of nothing but its guest's crash is told with that."""
+    """The same for a person: a check that failed of nothing but its guest's end is told with that."""
     found = failures(run)
     crashed = {(failure.cell, failure.during) for failure in found if failure.during}
     return tuple(failure for failure in found if (failure.cell, failure.check) not in crashed)
@@ -106,7 +106,7 @@ def _of_guest(run: RunRecord, cell: CellRecord) -> Iterator[Failure]:
             detail=cell.crash.excerpt if cell.crash else "",
             console=(cell.crash.offset, cell.crash.offset) if cell.crash else (_END, _END),
             repeat=cell_line(run, cell.id),
-            during=next((check.check for check in failed if _of_crash(cell, check)), ""),
+            during=next((check.check for check in failed if _of_end(cell, check)), ""),
         )
     for check in failed:
         yield Failure(
@@ -121,10 +121,10 @@ def _of_guest(run: RunRecord, cell: CellRecord) -> Iterator[Failure]:
         )
 
 
-def _of_crash(cell: CellRecord, check: CheckResult) -> bool:
-    """Whether the check failed of nothing but the guest's crash: of an error of the way to it, and no finding."""
+def _of_end(cell: CellRecord, check: CheckResult) -> bool:
+    """Whether the check failed of nothing but the guest's end: of an error of the way to it, and no finding."""
     if cell.crash is None:
-        return False
+        return cell.verdict is Verdict.HANG and cell.title.startswith(hang_title(check.check, ""))
     # What a check is told of a crash is the beginning of what is known of it in the end.
     known = [bool(line) and cell.crash.title.startswith(line) for line in plain(check.detail).splitlines()]
     mere = known[:1] == [True] or _CLASS.match(check.detail) is not None

@@ -77,3 +77,8 @@ def verdicts_status(verdicts: Iterable[Verdict | None]) -> int:
     if not seen or seen & {None, Verdict.INFRA}:
         return 3
     return 0
+
+
+def hang_title(check: str, why: str) -> str:
+    """What a cell is called whose guest hung while `check` ran."""
+    return f"the guest hangs in {check}: {why}"

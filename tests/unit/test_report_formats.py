@@ -34,6 +34,7 @@ from dfbuild.results.records import (
     StepRecord,
 )
 from dfbuild.results.store import Store
+from dfbuild.results.verdict import hang_title
 from dfbuild.workspace import Workspace
 
 HOSTILE = (
@@ -385,6 +386,15 @@ def test_a_crash_is_told_once_with_the_check_that_it_ended(
     junit_text, json_failures = junit.render(run, hostile_console), json.loads(report_json.render(run))["failures"]
     assert junitparser.JUnitXml.fromstring(junit_text.encode()).failures == 3
     assert not [word for word in (text, page, junit_text, str(json_failures)) if "dfbuild." in word]
+
+
+def test_a_hang_is_told_once_with_the_check_in_which_it_came(hostile_console: Workspace) -> None:
+    run = hostile_run("plain")
+    checks = tuple(CheckResult(name, Outcome.FAIL, detail="no answer") for name in ("a/earlier", "a/last"))
+    title = hang_title("a/last", "it no longer answers; cpu 0 at spin+0x0")
+    run = replace(run, cells=(replace(run.cells[0], verdict=Verdict.HANG, checks=checks, title=title, crash=None),))
+    with_console(hostile_console, run, b"boot\r\n")
+    assert [(one.check, one.during) for one in told(run)] == [("", "a/last"), ("a/earlier", "")]
 
 
 @pytest.mark.parametrize("place", [6, 24], ids=["more came later", "nothing came later"])
