@@ -66,14 +66,16 @@ class _Table:
 
     def place(self, address: int, *, back: int) -> tuple[str, str]:
         """`function+0x1f`, and `file:line` of what is `back` bytes before it; empty where they are not known."""
-        at = bisect.bisect_right(self._starts, address) - 1
+        # What calls a function that never returns may be its caller's last, and what is behind it another's first.
+        there = address - back
+        at = bisect.bisect_right(self._starts, there) - 1
         if at < 0:
             return "", ""
         start = self._starts[at]
         name, size = self._functions[start]
-        if address >= start + size:
+        if there >= start + size:
             return "", ""
-        return f"{name}+{address - start:#x}", self._lines.line(address - back).removeprefix(self._source)
+        return f"{name}+{address - start:#x}", self._lines.line(there).removeprefix(self._source)
 
 
 @functools.lru_cache(maxsize=1)

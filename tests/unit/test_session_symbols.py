@@ -74,6 +74,17 @@ def test_where_the_registers_say_that_it_is_no_line_before_it_is_told(
     )
 
 
+def test_a_call_that_never_returns_may_be_the_last_of_a_function(
+    kernel: tuple[Symbols, dict[str, int], str],
+) -> None:
+    symbols, functions, file = kernel
+    # As `spin` lies right before `main`, what would come back to `main`'s first byte was called by `spin`.
+    behind = f"{functions['main']:016x}"
+    size = functions["main"] - functions["spin"]
+    assert annotate(f"from {behind}", symbols).startswith(f"from {behind} spin+{size:#x}")
+    assert annotate(f"at {behind}", symbols) == f"at {behind} main+0x0{lines(file, 8)}"
+
+
 def test_names_that_stand_there_are_not_said_twice(kernel: tuple[Symbols, dict[str, int], str]) -> None:
     symbols, functions, file = kernel
     line = f"spin() at spin+0x4 0x{functions['spin'] + 4:016x} \n"
