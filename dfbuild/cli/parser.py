@@ -135,7 +135,7 @@ def _matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     report = _command(commands, "report", "dfbuild.cli.report:run", "show a run, and what changed since another")
     report.add_argument("run_id", nargs="?", metavar="RUN", help="run (default: the last one)")
-    report.add_argument("--against", metavar="RUN", help="compare with this run")
+    report.add_argument("--against", metavar="RUN", help="compare with this run; the stored report stays as it is")
     _file(report.add_argument("--junit", metavar="FILE", help="write JUnit XML"))
     _file(report.add_argument("--html", metavar="FILE", help="write the page"))
     _workspace(report)

@@ -78,7 +78,7 @@ class Excerpts:
                 self._times[log] = Times(log)
             lines = console_lines(log, self._times[log], *failure.console)
             if not failure.check:
-                lines = told(lines, failure.detail.splitlines())
+                lines = annotated(lines, failure.detail.splitlines())
         except OSError:
             # Run directories may be thrown away; the database is the record.
             return ()
@@ -86,7 +86,7 @@ class Excerpts:
         return lines
 
 
-def told(lines: Sequence[ConsoleLine], excerpt: Sequence[str]) -> tuple[ConsoleLine, ...]:
+def annotated(lines: Sequence[ConsoleLine], excerpt: Sequence[str]) -> tuple[ConsoleLine, ...]:
     """`lines`, those of a crash as its `excerpt` has them: with what the kernel's addresses stand for. Pure."""
     inside = iter(excerpt)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dfbuild.console.transcript import Times
 from dfbuild.model import StageReached
-from dfbuild.report.excerpt import AFTER, BEFORE, ConsoleLine, console_lines
+from dfbuild.report.excerpt import AFTER, BEFORE, ConsoleLine, annotated, console_lines
 from dfbuild.report.plots import span, strip, timeline
 from dfbuild.report.text import duration, figure, flatten, plural, safe, safe_line
 
@@ -64,6 +64,20 @@ def test_a_flood_is_not_read_whole(tmp_path: Path) -> None:
         file.truncate(1 << 40)  # sparse: reading it whole would not end
     found = lines(log, 0, 1 << 40)
     assert found[0].text == "first" and sum(len(line.text) for line in found) < 50_000
+
+
+def test_a_crash_is_shown_with_what_its_addresses_stand_for() -> None:
+    before, *inside = (
+        ConsoleLine(1.0, "booting", inside=False), ConsoleLine(2.0, "panic: x"), ConsoleLine(2.0, ""),
+        ConsoleLine(2.0, "f() at f+0x1 0x80000001 "), ConsoleLine(2.0, "of another moment"),
+        ConsoleLine(2.0, "last"),
+    )  # fmt: skip
+    excerpt = ["panic: x", "", "f() at f+0x1 0x80000001 (kern/f.c:3) ", "db> trace"]
+    shown = annotated((before, *inside), excerpt)
+    assert [line.text for line in shown] == [
+        "booting", "panic: x", "", "f() at f+0x1 0x80000001 (kern/f.c:3) ", "of another moment", "last",
+    ]  # fmt: skip
+    assert [line.seconds for line in shown] == [1.0, 2.0, 2.0, 2.0, 2.0, 2.0]
 
 
 def test_beyond_the_end_are_the_last_lines(tmp_path: Path) -> None:
