@@ -20,6 +20,7 @@ from typing import Any
 from dfbuild.build import bases
 from dfbuild.build.store import MANIFEST
 from dfbuild.model import StepKind
+from dfbuild.source import memory_beside
 from dfbuild.workspace import Workspace, remove
 
 _DAY = 86400.0
@@ -91,7 +92,8 @@ def removable(workspace: Workspace) -> Iterator[Item]:
     for path in _directories(workspace.objects):
         yield from _item("objects", path.name, path)
     for path in _directories(workspace.sources):
-        yield from _item("sources", path.name, path)
+        memory = memory_beside(path)
+        yield from _item("sources", path.name, path, *((memory,) if memory.exists() else ()))
 
 
 def _directories(parent: Path, depth: int = 1) -> list[Path]:
@@ -118,7 +120,7 @@ def _item(kind: str, name: str, *places: Path) -> Iterator[Item]:
 
 
 def _size(top: Path) -> int:
-    total = 0
+    total = 0 if top.is_dir() else top.stat().st_blocks * 512
     for directory, _, files in os.walk(top):
         for name in (".", *files):
             try:

@@ -32,10 +32,12 @@ class Hashes:
     from several threads; what another process remembers meanwhile is at worst found out again.
     """
 
-    def __init__(self, root: Path, memory: Path, *, still: bool = False) -> None:
-        """With `still` every part is looked at once: the files are taken to stay as they are."""
+    def __init__(self, root: Path, memory: Path, *, still: bool = False, linked: bool = False) -> None:
+        """With `still` every part is looked at once: the files are taken to stay as they are. With `linked` nobody
+        writes to them, but makes hard links to them, which is a change by its time only."""
         self._root = root
         self._memory = memory
+        self._linked = linked
         self._seen: dict[str, list[tuple[str, str, str]]] | None = {} if still else None
         self._lock = threading.Lock()
         self._learned = False
@@ -85,11 +87,16 @@ class Hashes:
 
     def afresh(self) -> Hashes:
         """The same, for whom nothing has been looked at yet."""
-        return Hashes(self._root, self._memory)
+        return Hashes(self._root, self._memory, linked=self._linked)
 
     def still(self) -> Hashes:
         """The same, for whom every part may be looked at once."""
-        return Hashes(self._root, self._memory, still=True)
+        return Hashes(self._root, self._memory, still=True, linked=self._linked)
+
+    def taken_over(self, other: Hashes) -> None:
+        """Remember what `other` does, to whose files those here are hard links of the same names."""
+        self._known = dict(other._known)
+        atomic_write(self._memory, json.dumps(self._known))
 
     def _entries(self, part: str) -> list[tuple[str, str, str]]:
         found: list[tuple[str, str, str]] = []
@@ -114,7 +121,7 @@ class Hashes:
         return target
 
     def _content(self, path: str, name: str, status: os.stat_result) -> str:
-        seen = _stamp(status)
+        seen = _stamp(status)[: -1 if self._linked else None]
         known = self._known.get(name)
         if isinstance(known, list) and known[:-1] == seen:
             return str(known[-1])

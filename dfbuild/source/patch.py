@@ -25,8 +25,9 @@ def patched(
 ) -> Tree:
     """`tree` with the files `patches` applied one after the other, as git-apply(1) does with `-p1`.
 
-    The same tree and patches are the same copy, made once. Raises `UsageError` for a patch that is not there or
-    does not apply, naming file and line of the tree where it does not. `say` gets a line before the tree is copied.
+    The same tree and patches are the same copy, made once; copies share the files that no patch changes. Raises
+    `UsageError` for a patch that is not there or does not apply, naming file and line of the tree where it does
+    not. `say` gets a line before the tree is copied.
     """
     texts = [_read(patch) for patch in patches]
     names = sorted(entry.name for entry in tree.path.iterdir() if not no_source(entry.name))
@@ -35,11 +36,22 @@ def patched(
     for text in texts:
         total.update(hashlib.sha256(text).digest())
     target = workspace.sources / f"patched-{total.hexdigest()[:20]}"
+    found = opened(target, tree.release, workspace)
     if not target.is_dir():
-        say(f"copying {tree.path} for its patches")
-        _make(tree, names, was, list(zip(patches, texts, strict=True)), target, deadline)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(dir=target.parent, prefix=".patched-"))
+        try:
+            given = list(zip(patches, texts, strict=True))
+            if len(given) == 1:  # A later one may need what an earlier one makes.
+                _apply(*given[0], place / "checked", place, deadline, check=tree.path)
+            base = _base(tree, names, was, place / "base", workspace, deadline, say)
+            _patch(base, given, place, deadline)
+            found.hashes.taken_over(base.hashes)
+            _put(place / "tree", target)
+        finally:
+            remove(place)
     mark_used(target)
-    return opened(target, tree.release, workspace)
+    return found
 
 
 def _read(patch: Path) -> bytes:
@@ -52,38 +64,57 @@ def _read(patch: Path) -> bytes:
     return text
 
 
-def _make(
+def _base(
     tree: Tree,
     names: Sequence[str],
     was: str,
-    patches: Sequence[tuple[Path, bytes]],
-    target: Path,
+    copy: Path,
+    workspace: Workspace,
     deadline: Deadline,
-) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(dir=target.parent, prefix=".patched-"))
-    copy = place / "tree"
-    copy.mkdir()
-    try:
-        if len(patches) == 1:  # A later one may need what an earlier one makes.
-            _apply(*patches[0], place / "checked", copy, deadline, check=tree.path)
+    say: Callable[[str], None],
+) -> Tree:
+    """The tree as it is without patches, where nobody writes to it any more: an exported revision is that, of a
+    checkout a copy is made, once."""
+    if tree.path.parent == workspace.sources:
+        return tree
+    target = workspace.sources / f"copied-{was[:20]}"
+    base = opened(target, tree.release, workspace)
+    if not target.is_dir():
+        say(f"copying {tree.path}, for patches")
+        copy.mkdir()
         with tree.unchanged(names, was):
-            commands: tuple[list[str | Path], ...] = (
-                ["cp", "-a", "--", *(tree.path / name for name in names), copy],
-                ["chmod", "-R", "u+rwX", copy],  # A checkout may be for reading only.
-            )
-            for argv in commands:
-                copied = process.run(argv, deadline)
-                if copied.status != 0:
-                    raise InfraError(f"cannot copy {tree.path}: {copied.output.strip()}")
-        for number, (patch, text) in enumerate(patches):
-            _apply(patch, text, place / str(number), copy, deadline)
-        copy.rename(target)
+            _run(["cp", "-a", "--", *(tree.path / name for name in names), copy], deadline)
+            _run(["chmod", "-R", "u+rwX", copy], deadline)  # A checkout may be for reading only.
+        _put(copy, target)
+    mark_used(target)
+    if base.hash_of(names) != was:
+        raise InfraError(
+            f"{target} is not what {tree.path} was when it was copied", hint="somebody wrote there: remove it"
+        )
+    return base
+
+
+def _patch(base: Tree, patches: Sequence[tuple[Path, bytes]], place: Path, deadline: Deadline) -> None:
+    """Make `place`/tree of hard links to `base`, and of what the patches change: git-apply(1) puts a new file where
+    it changes one."""
+    copy = place / "tree"
+    _run(["cp", "-al", "--", base.path, copy], deadline)
+    for number, (patch, text) in enumerate(patches):
+        _apply(patch, text, place / str(number), copy, deadline)
+
+
+def _put(made: Path, target: Path) -> None:
+    try:
+        made.rename(target)
     except OSError:
         if not target.is_dir():  # somebody else was quicker
             raise
-    finally:
-        remove(place)
+
+
+def _run(argv: Sequence[str | Path], deadline: Deadline) -> None:
+    done = process.run(argv, deadline)
+    if done.status != 0:
+        raise InfraError(f"cannot copy a tree for its patches: {done.output.strip()}")
 
 
 def _apply(

@@ -143,8 +143,15 @@ def require_apart(path: Path, workspace: Workspace) -> None:
 
 def opened(path: Path, release: str, workspace: Workspace) -> Tree:
     """The tree at `path`, known to be of `release`."""
+    if path.parent == workspace.sources:
+        return Tree(path, release, Hashes(path, memory_beside(path), linked=True))
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     return Tree(path, release, Hashes(path, workspace.cache / f"source-{name}.json"))
+
+
+def memory_beside(copy: Path) -> Path:
+    """The file in which the hashes of a tree below the work directory's sources are remembered."""
+    return copy.with_name(f"{copy.name}.json")
 
 
 def detect(path: Path, wanted: Release | None = None) -> str:

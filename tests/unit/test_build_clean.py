@@ -24,6 +24,7 @@ from dfbuild.cli import main
 from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
 from dfbuild.model import StepKind
+from dfbuild.source import memory_beside
 from dfbuild.workspace import Workspace
 
 DAY = 86400.0
@@ -67,11 +68,13 @@ def clean(workspace: Workspace, *words: str) -> int:
 def test_what_was_not_used_for_two_weeks_goes(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     old, new = made(workspace, StepKind.WORLD, "old", 15), made(workspace, StepKind.KERNEL, "new", 13)
     objects, source = aged(workspace.objects / "aa", 20), aged(workspace.sources / "patched-aa", 20)
+    hashes = memory_beside(source)
+    hashes.write_text("{}")
     log = aged(workspace.logs / "world" / "failed", 20)
     run = aged(workspace.run("20260101"), 400)
     workspace.database.touch()
     assert clean(workspace) == 0
-    assert [path.exists() for path in (old, objects, source, log)] == [False] * 4
+    assert [path.exists() for path in (old, objects, source, hashes, log)] == [False] * 5
     assert not (workspace.logs / "world" / old.name).exists()
     assert new.exists() and (workspace.logs / "kernel" / new.name).exists()
     assert run.exists() and workspace.database.exists()

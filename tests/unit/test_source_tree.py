@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from hypothesis import given
@@ -369,6 +370,44 @@ def test_patches_go_into_a_copy_and_the_tree_stays_as_it_is(
     assert patched(given_tree, [patch(tmp_path, GOOD, "again.patch")], workspace, deadline).path == made.path
     (given_tree.path / "bin/three").write_text("3")
     assert (patched(given_tree, [patch(tmp_path, GOOD)], workspace, deadline).path / "bin/three").exists()
+
+
+def test_patched_copies_share_what_no_patch_changes(
+    tmp_path: Path, workspace: Workspace, deadline: Deadline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_tree = open_tree(str(tree(tmp_path / "tree")), workspace, deadline)
+    said: list[str] = []
+    other = "--- a/bin/one\n+++ b/bin/one\n@@ -1 +1 @@\n-1\n\\ No newline at end of file\n+other\n"
+    patches = [patch(tmp_path, GOOD), patch(tmp_path, other, "other.patch")]
+    first = patched(given_tree, patches[:1], workspace, deadline, said.append)
+    second = patched(given_tree, patches[1:], workspace, deadline, said.append)
+    assert len(said) == 1
+    assert (first.path / PARAM).samefile(second.path / PARAM)
+    assert not (first.path / PARAM).samefile(given_tree.path / PARAM)
+    assert [(found.path / "bin/one").read_text() for found in (first, second)] == ["one\n", "other\n"]
+    # What the tree itself has is known: only what a patch put there is read.
+    read: list[str] = []
+
+    def file_digest(file: IO[bytes], name: str) -> object:
+        read.append(Path(file.name).name)
+        return digest(file, name)
+
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", file_digest)
+    assert first.hash_of([PARAM]) == second.hash_of([PARAM]) == given_tree.hash_of([PARAM])
+    assert first.hash_of(["bin"]) != second.hash_of(["bin"])
+    assert sorted(read) == ["one", "one", "two"]
+
+
+def test_a_copy_for_patches_in_which_somebody_wrote_is_none(
+    tmp_path: Path, workspace: Workspace, deadline: Deadline
+) -> None:
+    given_tree = open_tree(str(tree(tmp_path / "tree")), workspace, deadline)
+    patched(given_tree, [patch(tmp_path, GOOD)], workspace, deadline)
+    (copy,) = workspace.sources.glob("copied-*/")
+    (copy / PARAM).write_text("else\n")
+    with pytest.raises(InfraError, match="somebody wrote there"):
+        patched(given_tree, [patch(tmp_path, GOOD + "\n", "b.patch")], workspace, deadline)
 
 
 def test_a_tree_for_reading_only_is_patched(tmp_path: Path, workspace: Workspace, deadline: Deadline) -> None:
