@@ -25,8 +25,8 @@ def free_hogs(probe: Probes, cell: Cell) -> Windows:
 
 @pytest.fixture(scope="session")
 def rival_hogs(probe: Probes) -> Windows:
-    """Computing processes that all want the first CPU."""
-    return Windows(lambda: probe("hogs", FAIR_HOGS, 900, "one"))
+    """Computing processes that all want the first CPU, long enough for many turns of each."""
+    return Windows(lambda: probe("hogs", FAIR_HOGS, 2000, "one"))
 
 
 @pytest.fixture(scope="session")
