@@ -93,11 +93,12 @@ class Comparison:
 
 def compare(run: Snapshot, against: Snapshot) -> Comparison:
     """What changed in `run` since `against` (`RunRecord.snapshot` or `Store.snapshot(id)` of each)."""
+    now, then = _unreached(run, against), _unreached(against, run)
     return Comparison(
         run=run.run,
         against=against.run,
-        cells=tuple(_cells(run, against)),
-        checks=tuple(_checks(run, against)),
+        cells=tuple(_cells(run, against, now, then)),
+        checks=tuple(_checks(run, against, now | then)),
         metrics=tuple(_metrics(run, against)),
     )
 
@@ -151,9 +152,12 @@ def _unreached(run: Snapshot, against: Snapshot) -> set[tuple[str, str]]:
     }
 
 
-def _cells(run: Snapshot, against: Snapshot) -> Iterator[CellChange]:
-    appeared = Counter(cell for cell, _ in run.outcomes.keys() - against.outcomes.keys() | _unreached(against, run))
-    vanished = Counter(cell for cell, _ in against.outcomes.keys() - run.outcomes.keys() | _unreached(run, against))
+def _cells(
+    run: Snapshot, against: Snapshot, now: set[tuple[str, str]], then: set[tuple[str, str]]
+) -> Iterator[CellChange]:
+    """`now` and `then` are the checks `_unreached` in each."""
+    appeared = Counter(cell for cell, _ in run.outcomes.keys() - against.outcomes.keys() | then)
+    vanished = Counter(cell for cell, _ in against.outcomes.keys() - run.outcomes.keys() | now)
     for cell in {**run.verdicts, **against.verdicts}:
         before, after = against.verdicts.get(cell), run.verdicts.get(cell)
         kind: Kind | None
@@ -171,8 +175,7 @@ def _cells(run: Snapshot, against: Snapshot) -> Iterator[CellChange]:
             yield CellChange(kind, cell, before, after, came, went)
 
 
-def _checks(run: Snapshot, against: Snapshot) -> Iterator[CheckChange]:
-    unreached = _unreached(run, against) | _unreached(against, run)
+def _checks(run: Snapshot, against: Snapshot, unreached: set[tuple[str, str]]) -> Iterator[CheckChange]:
     for key in (*run.outcomes, *(key for key in against.outcomes if key not in run.outcomes)):
         before, after = against.outcomes.get(key), run.outcomes.get(key)
         if before is after and after is Outcome.PASS:
