@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Collection
+from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from dfbuild.build.bench import Machine, no_machine
@@ -16,6 +17,17 @@ from dfbuild.model import Cell, Media, Refusal, Variant
 from dfbuild.releases import Release
 from dfbuild.source import Tree
 from dfbuild.workspace import Workspace
+
+
+class Built(StrEnum):
+    """Where kernels and worlds are built: the values of `--build`."""
+
+    CROSS = "cross"
+    """Both on this host."""
+    NATIVE = "native"
+    """Kernels in a guest that was cross-built before, by the tree's own make(1)."""
+    NATIVE_WORLD = "native-world"
+    """Worlds as well."""
 
 
 class Target(Protocol):
@@ -65,13 +77,12 @@ def target(
     release: Release,
     trees: Callable[[], tuple[Tree, Tree]] = open_none,
     machine: Machine = no_machine,
-    *,
-    native: bool = False,
+    built: Built = Built.CROSS,
 ) -> Target:
     """The `Target` of `release`, made by the package below `dfbuild.build` that its data names.
 
     Releases that are built from source get the trees of kernel and userland that `trees` opens; it is not called
-    for others. `machine` boots guests, for what only they can build; if `native`, for all that they can build.
+    for others. `machine` boots guests, for what only they can build, and for what is to be `built` there.
     Raises `UsageError` where nothing can be.
     """
     name = f"{__package__}.{release.target}"
@@ -85,9 +96,9 @@ def target(
         raise UsageError(
             f"release {release.name!r}: dfbuild can't build images of its target {release.target!r} yet"
         )
-    if release.source is None and native:
-        raise UsageError(f"nothing of {release.title} is built in a guest", hint="leave `--build native` out")
-    found: Target = module.Target() if release.source is None else module.Target(*trees(), machine, native=native)
+    if release.source is None and built is not Built.CROSS:
+        raise UsageError(f"nothing of {release.title} is built in a guest", hint=f"leave `--build {built}` out")
+    found: Target = module.Target() if release.source is None else module.Target(*trees(), machine, built)
     return found
 
 

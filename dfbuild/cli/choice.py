@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfbuild.build import bases
-from dfbuild.build.targets import LiveTarget, Target, target
+from dfbuild.build.targets import Built, LiveTarget, Target, target
 from dfbuild.cli import source, xenhost
 from dfbuild.config import Matrix, load
 from dfbuild.deadline import Deadline
@@ -51,8 +51,8 @@ def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
     if arguments.check:
         expansion = asking(expansion, arguments.check, suites_with(arguments.check))
     source.require_use(arguments, matrix.release)
-    native = arguments.build == "native"
-    builder = target(matrix.release, lambda: _trees(arguments, matrix, workspace), machine, native=native)
+    built = Built(arguments.build)
+    builder = target(matrix.release, lambda: _trees(arguments, matrix, workspace), machine, built)
     if arguments.base:
         builder = bases.Based(builder, bases.find(workspace, arguments.base, matrix.release.name))
     where = xenhost.where(arguments)

@@ -111,9 +111,10 @@ def _matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     matrix.add_argument("--via", choices=["serial", "ssh"], help="how suites reach the guest (default: the file's)")
     matrix.add_argument(
         "--build",
-        choices=["cross", "native"],
+        choices=["cross", "native", "native-world"],
         default="cross",
-        help="where kernels are built: here, or by the tree's own make in a guest (hours under emulation)",
+        help="where kernels are built, and worlds: here, or by the tree's own make in a guest (native: kernels, an "
+        "hour or more under emulation; native-world: worlds too, many hours)",
     )
     _base(matrix)
     matrix.add_argument(

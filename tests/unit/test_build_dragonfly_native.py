@@ -1,11 +1,13 @@
-"""A kernel built in a guest: what is asked of the guest, what comes back, how it compares."""
+"""Kernels and worlds built in a guest: what is asked of the guest, what comes back, how it compares."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from dfbuild import releases
-from dfbuild.build.dragonfly import Target, data, kernel, native, part
-from dfbuild.build.recipe import DISK, Kitchen, Recipe
+from dfbuild.build.dragonfly import Target, data, kernel, native, nativeworld, part
+from dfbuild.build.recipe import DISK, Artefact, Kitchen, Recipe
 from dfbuild.build.store import ArtefactStore, build_all
+from dfbuild.build.targets import Built
 from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed
 from dfbuild.model import Cell, Login, Media, StepKind, Variant
@@ -55,8 +58,9 @@ def program(directory: Path, name: str, text: str, *, call: str = HANDLER, compi
 class Guest:
     """A machine and its shell: make(1) runs for as long as `looks` says."""
 
-    def __init__(self, kernel: Path, looks: list[str]) -> None:
-        self.kernel, self.looks = kernel, looks
+    def __init__(self, kernel: Path, looks: list[str], *, begun: bool = False) -> None:
+        self.kernel, self.looks, self.begun = kernel, looks, begun
+        self.disks = 0
         self.commands: list[str] = []
         self.put_there: dict[str, bytes] = {}
         self.saved = 0
@@ -73,6 +77,7 @@ class Guest:
         kept: Path | None = None,
     ) -> Iterator[Guest]:
         assert media.disks[0].path.name == DISK
+        self.disks = len(media.disks)
         self.up = True
         yield self
         self.up = False
@@ -87,6 +92,8 @@ class Guest:
             if not self.looks:
                 return Answer(command, 2, b"arith: syntax error")
             return Answer(command, 0, self.looks.pop(0).encode())
+        if command == "test -s /var/tmp/native.began":
+            return Answer(command, 0 if self.begun else 1, b"")
         return Answer(command, 0, b"*** Error code 1\n" if command.startswith("tail") else b"")
 
     def put(self, source: Path, target: str, deadline: Deadline) -> None:
@@ -172,37 +179,128 @@ def test_a_guest_without_a_clock_is_told_of(tmp_path: Path) -> None:
         build_all(recipe(tmp_path, guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)
 
 
-def world(guest: Guest) -> Recipe:
-    return native.buildworld(
-        RELEASE, VARIANT, Recipe(StepKind.IMAGE, "builder", {}, lambda kitchen: {}), Login(), guest
-    )
+def pack(directory: Path, files: dict[str, Path]) -> Path:
+    """What a guest installed, as it packs that, with links and with what would lie elsewhere."""
+    packed = directory / "installed.tgz"
+    with tarfile.open(packed, "w:gz") as archive:
+        for name, path in files.items():
+            archive.add(path, name)
+        for name, kind, leads in (
+            ("./bin/[", tarfile.LNKTYPE, "./bin/test"),
+            ("./bin/link", tarfile.SYMTYPE, "/etc"),
+            ("../evil", tarfile.REGTYPE, ""),
+            ("/evil", tarfile.REGTYPE, ""),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, leads
+            archive.addfile(member)
+    return packed
+
+
+def world(tmp_path: Path, guest: Guest, release: Release = RELEASE, compiler: str = "gcc34") -> Recipe:
+    def crossed(kitchen: Kitchen) -> dict[str, object]:
+        root = kitchen.directory / part.ROOT
+        (root / "bin").mkdir(parents=True)
+        for name in ("test", "[", "sh", "ls"):
+            shutil.copyfile(program(tmp_path, "crossed", "here"), root / "bin" / name)
+            (root / "bin" / name).chmod(0o555)
+        (root / "bin/script").write_text("#!/bin/sh\n")
+        (root / "bin/link").symlink_to("sh")
+        (root / "only-here").write_text("x")
+        log = "".join(f"./bin/{name} type=file mode=0555\n" for name in ("test", "[", "sh", "script", "ls"))
+        (kitchen.directory / part.LOG).write_text(f"./bin type=dir\n{log}./only-here type=file mode=0644\n")
+        return {}
+
+    def disk(name: str) -> Recipe:
+        return Recipe(StepKind.IMAGE, name, {}, lambda kitchen: {})
+
+    objects = disk("objects") if data.of(release).image.hammer2 is not None else None
+    cross = Recipe(StepKind.WORLD, "gcc34+ssp", {}, crossed)
+    variant = Variant(release.name, compiler, "on", "smp")
+    protection = RELEASE.stack_protectors["on"].of_world
+    return nativeworld.recipe(release, variant, protection, disk("builder"), objects, cross, Login(), guest)
+
+
+def installed(tmp_path: Path) -> Path:
+    same, other = program(tmp_path, "crossed", "here"), program(tmp_path, "else", "here", compiler="clang-14")
+    script = tmp_path / "script"
+    script.write_text("#!/bin/csh\n")
+    files = {"./bin/test": same, "./bin/sh": same, "./bin/ls": other, "./bin/script": script, "./bin/mine": same}
+    return pack(tmp_path, files)
+
+
+DONE = "900\n4600\n0\nstage 4: building everything..\n"
+
+
+def built(recipe: Recipe, tmp_path: Path, said: list[str] | None = None) -> Artefact:
+    say = print if said is None else said.append
+    return build_all(recipe, ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), say)
 
 
 def test_a_world_is_built_by_the_trees_own_make(tmp_path: Path) -> None:
-    guest = Guest(tmp_path, ["0\n1010\nrunning\n", "900\n4600\n0\nstage 4: building everything..\n"])
+    guest = Guest(installed(tmp_path), ["0\n1010\nrunning\n", DONE])
     said: list[str] = []
-    made = build_all(world(guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), said.append)
-    assert made.facts == {"seconds": 3600}
+    made = built(world(tmp_path, guest), tmp_path, said)
     assert "world: 0 files compiled in the guest" in said
+    assert guest.disks == 1
+    assert b"-fstack-protector" in guest.put_there["/etc/make.conf"]
     start = next(command for command in guest.commands if "buildworld" in command)
     assert "cd /usr/src" in start
-    assert "CCVER=gcc34 make buildworld;" in start
+    assert "export CCVER=gcc34; make buildworld && " in start
+    assert made.facts["seconds"] == 3600
+    assert made.facts["programs"]["count"] == 4
+    assert made.facts["programs"]["same"] == 3
+    (told,) = made.facts["programs"]["differ"].items()
+    assert told[0] == "bin/ls" and re.fullmatch(r"[1-9]\d* of \d+ bytes", told[1])
+    assert made.facts["missing"] == ["only-here"]
+
+
+def test_of_what_a_guest_installed_only_what_the_cross_built_world_has_is_taken(tmp_path: Path) -> None:
+    made = built(world(tmp_path, Guest(installed(tmp_path), [DONE])), tmp_path)
+    root = made.path / part.ROOT
+    assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()) == [
+        f"bin/{name}" for name in ("[", "ls", "script", "sh", "test")
+    ]
+    assert not (root / "bin/link").is_symlink()
+    assert (root / "bin/[").read_bytes() == (root / "bin/test").read_bytes()
+    assert (root / "bin/script").read_text() == "#!/bin/csh\n"
+    assert (root / "bin/sh").stat().st_mode & 0o777 == 0o555
+    assert [line.split()[0] for line in (made.path / part.LOG).read_text().splitlines()] == [
+        f"./bin/{name}" for name in ("test", "[", "sh", "script", "ls")
+    ]
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_what_is_no_archive_is_the_builds_fault(tmp_path: Path) -> None:
+    with pytest.raises(BuildFailed, match="cannot be read"):
+        built(world(tmp_path, Guest(program(tmp_path, "none", "-"), [DONE])), tmp_path)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_where_a_release_has_hammer2_the_objects_lie_on_it(tmp_path: Path, begun: bool) -> None:
+    guest = Guest(installed(tmp_path), [DONE], begun=begun)
+    built(world(tmp_path, guest, releases.load("master"), "gcc80"), tmp_path)
+    assert guest.disks == 2
+    formats = [command for command in guest.commands if "newfs_hammer2" in command]
+    assert formats == ([] if begun else ["newfs_hammer2 -f /dev/vbd1s1d && mount -t hammer2 /dev/vbd1s1d /usr/obj"])
+    assert bool(guest.put_there) is not begun
 
 
 def test_a_guest_that_builds_for_hours_is_saved_now_and_then(tmp_path: Path) -> None:
     times = (1020, 1590, 1610, 2200, 2220)
     looks = [f"0\n{seconds}\nrunning\n" for seconds in times]
-    guest = Guest(tmp_path, [*looks, "900\n2800\n0\n"])
-    build_all(world(guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)
+    guest = Guest(installed(tmp_path), [*looks, "900\n2800\n0\n"])
+    built(world(tmp_path, guest), tmp_path)
     assert guest.saved == 2
 
 
 def test_make_is_started_once_however_often_the_guest_is_come_back_to(tmp_path: Path) -> None:
-    guest = Guest(tmp_path, ["900\n4600\n0\n"])
-    build_all(world(guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)
+    guest = Guest(installed(tmp_path), [DONE])
+    built(world(tmp_path, guest), tmp_path)
     start = next(command for command in guest.commands if "buildworld" in command)
     here = start.replace("/var/tmp", str(tmp_path)).replace("/usr/src", str(tmp_path))
-    (tmp_path / "make").write_text("#!/bin/sh\necho $CCVER $* >> started\n")
+    here = here.replace("/usr/obj", str(tmp_path))
+    (tmp_path / "make").write_text("#!/bin/sh\necho $CCVER $1 >> started\n")
     (tmp_path / "make").chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     answers = {
@@ -211,14 +309,14 @@ def test_make_is_started_once_however_often_the_guest_is_come_back_to(tmp_path: 
     }
     assert len(answers) == 1
     assert int(answers.pop()) > 0
-    assert (tmp_path / "started").read_text() == "gcc34 buildworld\n"
+    assert (tmp_path / "started").read_text() == "gcc34 buildworld\ngcc34 installworld\n"
     assert (tmp_path / "native.status").read_text() == "0\n"
 
 
 def test_a_world_that_fails_in_the_guest_says_where(tmp_path: Path) -> None:
     guest = Guest(program(tmp_path, "log", "-"), ["5\n1020\n1\nstage 1: bootstrap tools\n"])
-    with pytest.raises(BuildFailed, match="make buildworld failed") as caught:
-        build_all(world(guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)
+    with pytest.raises(BuildFailed, match=r"make buildworld .*failed") as caught:
+        built(world(tmp_path, guest), tmp_path)
     assert "Error code 1" in caught.value.tail
 
 
@@ -228,10 +326,10 @@ def test_the_sources_of_a_world_are_the_tree_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "tree/Makefile").write_text("all:\n")
     (tmp_path / "tree/bin/sh/mkbuiltins").write_text("/usr/bin/mktemp")
     (tmp_path / "tree/bin/sh/mktokens").write_text("#!/bin/sh\n")
-    sources = native.whole_sources(
+    sources = nativeworld.sources(
         Tree(tmp_path / "tree", "1.2", Hashes(tmp_path / "tree", tmp_path / "hashes.json"))
     )
-    made = build_all(sources, ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)
+    made = built(sources, tmp_path)
     there = made.path / part.ROOT / "usr/src"
     assert sorted(path.name for path in there.iterdir()) == ["Makefile", "bin"]
     assert (there / "bin/sh/mkbuiltins").read_text() == "/usr/bin/mktemp"
@@ -246,7 +344,7 @@ def test_kernels_of_a_compiler_of_this_host_are_not_built_in_guests(tmp_path: Pa
     tree = Tree(tmp_path, "master", Hashes(tmp_path, tmp_path / "hashes.json"))
     cell = Cell(Variant("master", toolchain, "strong", "nx1"), replace(master.own_shape, name="smp1"))
     assert Target(tree, tree).refuse(master, cell) is None
-    refusal = Target(tree, tree, Guest(tmp_path, []), native=True).refuse(master, cell)
+    refusal = Target(tree, tree, Guest(tmp_path, []), Built.NATIVE).refuse(master, cell)
     if toolchain in data.of(master).native:
         assert refusal is None
     else:

@@ -8,6 +8,7 @@ the parts that a recipe names and no other (`within.py`).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from dfbuild.build.bench import Boot, Machine, no_machine
@@ -20,6 +21,7 @@ from dfbuild.build.dragonfly import (
     live,
     loaders,
     native,
+    nativeworld,
     part,
     programs,
     world,
@@ -27,7 +29,7 @@ from dfbuild.build.dragonfly import (
 from dfbuild.build.dragonfly.layout import SRC
 from dfbuild.build.recipe import DISK, LIVE, Artefact, Recipe
 from dfbuild.build.store import ArtefactStore
-from dfbuild.build.targets import undriven
+from dfbuild.build.targets import Built, undriven
 from dfbuild.errors import UsageError
 from dfbuild.image import disk, dragonfly, identity, iso
 from dfbuild.model import Cell, Disk, Login, Media, Refusal, Shape, StepKind, Symbols, Variant
@@ -43,14 +45,14 @@ _CONSOLE = Login(user="root", password=None)
 class Target:
     """Implements `build.targets.Target`: kernels are of `tree`, userlands of `plain`, which mostly are one tree.
 
-    `machine` boots guests to build in: kernels are built there if they are to be `native`.
+    `machine` boots guests to build in: kernels are built there, and worlds, as `built` says.
     """
 
-    def __init__(self, tree: Tree, plain: Tree, machine: Machine = no_machine, *, native: bool = False) -> None:
+    def __init__(self, tree: Tree, plain: Tree, machine: Machine = no_machine, built: Built = Built.CROSS) -> None:
         self._tree = tree.still()
         self._plain = self._tree if plain is tree else plain.still()
         self._machine = machine
-        self._native = native
+        self._built = built
         self._images: dict[tuple[Variant, str, str, str, bool], Recipe] = {}
         self._worlds: dict[tuple[str, str], Recipe] = {}
 
@@ -70,13 +72,16 @@ class Target:
         keys = _keys(workspace)
         name = self._called(release, variant, shape)
         build = data.of(release)
-        parts = [self._world(release, variant), kernel.recipe(release, tree, variant)]
-        if self._native:
+        crossed = (self._world(release, variant), kernel.recipe(release, tree, variant))
+        parts = [*crossed]
+        if self._built is Built.NATIVE_WORLD:
+            parts.append(self._native_world(release, variant, keys))
+        if self._built is not Built.CROSS:
             # The guest that builds has the cross-built kernel; the one that is tested has it below its own.
-            kit = (*parts, native.sources(release, tree))
+            kit = (*crossed, native.sources(release, tree))
             builder = image.recipe(release, f"{variant.label} to build in", kit, keys, root=native.ROOT)
             parts.append(
-                native.recipe(release, variant, builder, parts[-1], _login(keys), self._machine),
+                native.recipe(release, variant, builder, crossed[-1], _login(keys), self._machine),
             )
         if shape.firmware == "uefi":
             parts.append(self._loaders(release, variant, data.efi(release), "EFI"))
@@ -126,6 +131,21 @@ class Target:
             self._worlds[which] = world.recipe(release, self._plain, compiler, protection)
         return self._worlds[which]
 
+    def _native_world(self, release: Release, variant: Variant, keys: identity.Identity) -> Recipe:
+        """See `nativeworld.recipe`. Variants of one world share it: who builds has the first one's kernel."""
+        first = replace(variant, kernel=next(iter(release.kernels)))
+        crossed = self._world(release, variant)
+        parts = (crossed, kernel.recipe(release, self._plain, first), nativeworld.sources(self._plain))
+        builder = image.recipe(release, f"{crossed.name} to build a world in", parts, keys, root=nativeworld.ROOT)
+        objects = None
+        if data.of(release).image.hammer2 is not None:
+            name = f"{crossed.name} for objects"
+            objects = image.recipe(release, name, parts[:2], keys, root=nativeworld.OBJECTS, hammer2=True)
+        protection = release.stack_protectors[variant.stack_protector].of_world
+        return nativeworld.recipe(
+            release, first, protection, builder, objects, crossed, _login(keys), self._machine
+        )
+
     def _programs(self, release: Release, variant: Variant) -> Recipe:
         compiler = data.of(release).userland(variant.toolchain)
         protection = release.stack_protectors[variant.stack_protector].of_world
@@ -156,24 +176,14 @@ class Target:
         """Implements `build.targets.LiveTarget`: root gets in on the console, and needs no password."""
         return live.followed(release), Media(cdroms=(made.path / LIVE,), login=_CONSOLE)
 
-    def buildworld(self, release: Release, variant: Variant, workspace: Workspace, machine: Machine) -> Recipe:
-        """`make buildworld` in a guest of `variant` that `machine` boots; see `native.buildworld`."""
-        keys = _keys(workspace)
-        protection = release.stack_protectors[variant.stack_protector].of_world
-        parts = (
-            world.recipe(release, self._plain, variant.toolchain, protection),
-            kernel.recipe(release, self._tree, variant),
-            native.whole_sources(self._plain),
-        )
-        builder = image.recipe(release, "to build a world in", parts, keys, root=native.WORLD_ROOT)
-        return native.buildworld(release, variant, builder, _login(keys), machine)
-
     def refuse(self, release: Release, cell: Cell) -> Refusal | None:
         """Refuses to build in a guest by a compiler of this host, and devices that have no name in the guest."""
         build = data.of(release)
         compiler = build.compilers.get(cell.variant.toolchain)
-        if self._native and compiler is not None and compiler.host is not None:
-            return Refusal(cell, f"--build native: {compiler.host} is this host's compiler, and no guest has it")
+        if self._built is not Built.CROSS and compiler is not None and compiler.host is not None:
+            return Refusal(
+                cell, f"--build {self._built}: {compiler.host} is this host's compiler, and no guest has it"
+            )
         nics = {} if release.wire is None else {"nic": release.wire.interface}
         return undriven(cell, disk=build.image.disks, **nics)
 

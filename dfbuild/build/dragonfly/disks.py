@@ -42,10 +42,11 @@ def plan(sizes: Image, firmware: str, root: int | None = None) -> Disk:
     return kind(root or sizes.root, sizes.swap)
 
 
-def unfilled(sizes: Image, firmware: str, filled: Hammer2) -> Disk:
-    """The disk for `firmware` whose UFS is `/boot`, with a place for a HAMMER2 root that nothing is in yet."""
+def unfilled(sizes: Image, firmware: str, filled: Hammer2, root: int | None = None) -> Disk:
+    """The disk for `firmware` whose UFS is `/boot`, with a place for a HAMMER2 root that nothing is in yet: of so
+    many MiB as `root` says, else the release."""
     kind = Efi if firmware == "uefi" else Bios64
-    return kind(filled.boot, sizes.swap, filled.root)
+    return kind(filled.boot, sizes.swap, root or filled.root)
 
 
 class Bios:

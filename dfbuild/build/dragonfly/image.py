@@ -79,7 +79,7 @@ def recipe(
     """`disk.qcow2` of `parts`, the world first, a guest of ours as `settings` says.
 
     `disk_model` and `firmware` are the shape's, else those of the release's own shape; `root` the size of the root
-    file system in MiB, if not the release's own. With `hammer2` all of it is there but the root, see `hammer2.py`.
+    in MiB, if not the release's own. With `hammer2` all of it is there but the root, see `hammer2.py`.
     """
     own = release.own_shape
     disk_model, firmware = disk_model or own.disk, firmware or own.firmware
@@ -88,7 +88,9 @@ def recipe(
     sizes = data.of(release).image
     epoch = sizes.epoch
     layout = (
-        disks.unfilled(sizes, firmware, data.hammer2(release)) if hammer2 else disks.plan(sizes, firmware, root)
+        disks.unfilled(sizes, firmware, data.hammer2(release), root)
+        if hammer2
+        else disks.plan(sizes, firmware, root)
     )
     files = dragonfly.files(settings(release, identity, disk_model, tunables, hammer2=hammer2))
     files |= {f"{_HOST_KEY}.pub": f"{identity.host_public}\n".encode()}

@@ -1,8 +1,7 @@
-"""What the tree's own make(1) builds in a guest with the compilers there: a kernel, beside the cross-built one, or
-the world.
+"""What the tree's own make(1) builds in a guest with the compilers there: a kernel, beside the cross-built one.
 
 `make nativekernel` is what `make buildkernel` is with the system's own compilers, without a `buildworld` before it.
-Both run in a cross-built guest that has the sources on its disk.
+It runs in a cross-built guest that has the sources on its disk. For worlds see `nativeworld.py`.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from dfbuild.build.bench import Machine, Workbench
-from dfbuild.build.dragonfly import data, edits, elf, kernel, objects, part, within, world
+from dfbuild.build.dragonfly import data, edits, elf, kernel, objects, part, within
 from dfbuild.build.dragonfly.layout import OBJ, SRC
 from dfbuild.build.recipe import DISK, Artefact, Kitchen, Recipe
+from dfbuild.deadline import Deadline
 from dfbuild.errors import BuildFailed
 from dfbuild.model import Disk, Login, Media, StepKind, Variant
 from dfbuild.releases import Release
@@ -26,8 +26,6 @@ MEMORY = 512
 """The least MiB of the guest that builds: gcc 3.4 takes 100 of them for some files."""
 ROOT = 1536
 """MiB of its root file system: the world, the sources, the objects with their debugging information."""
-WORLD_ROOT = 1900
-"""The same for a guest that builds a world. makefs writes none of 2 GB."""
 
 _KERNEL = "kernel"
 _LINKED = (_KERNEL, f"{_KERNEL}.debug", f"{_KERNEL}.stripped")
@@ -38,29 +36,25 @@ _PATIENCE = 20
 """Seconds that one look at the build waits for its end."""
 _SAVE_SECONDS = 600
 """Seconds of the guest's time after which it is saved again: what a build loses that is cut off."""
-_WORLD_MINUTES = 24 * 60.0
 
 
 def sources(release: Release, tree: Tree) -> Recipe:
     """A part of an image: what kernels are built from, edited as for a cross build, at `/usr/src`."""
     build, own = data.of(release), data.kernel(release)
     names = ("Makefile", "Makefile.inc1", *build.sources, *own.sources)
-    return _sources("kernel sources", tree, names, edits.within(build.edits, names), kernel.added(own))
-
-
-def whole_sources(tree: Tree) -> Recipe:
-    """A part of an image: the whole tree as it is at `/usr/src`, for the system that it was written on."""
-    return _sources("sources", tree, tuple(world.top(tree.path)), (), {})
+    return placed("kernel sources", tree, names, edits.within(build.edits, names), kernel.added(own))
 
 
 def tests(tree: Tree, directories: Sequence[str]) -> Recipe:
     """A part of an image: the tree's own tests in `directories`, as they are, below `/usr/src`."""
-    return _sources("tests", tree, directories, (), {})
+    return placed("tests", tree, directories, (), {})
 
 
-def _sources(
+def placed(
     title: str, tree: Tree, names: Sequence[str], changes: Sequence[data.Edit], added: Mapping[str, Path]
 ) -> Recipe:
+    """A part of an image: `names` of the tree below `/usr/src`, with `changes`, and with the files `added`."""
+
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         here = objects.Place(kitchen.directory / "work", old=False)
         here.source.mkdir(parents=True)
@@ -100,8 +94,8 @@ def recipe(
     section the sizes of both kernels and how many bytes differ. Raises `BuildFailed` if `make` fails in the guest.
     """
     installed = data.kernel(release).installed
-    environment = _environment(release, variant.toolchain)
-    memory = _memory(release)
+    names = environment(release, variant.toolchain)
+    size = memory(release)
     protector = release.stack_protectors[variant.stack_protector].of_kernel
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
@@ -111,11 +105,11 @@ def recipe(
         target = kitchen.directory / part.ROOT / installed
         target.parent.mkdir(parents=True)
         kitchen.say(f"{ident}: booting a guest to build in")
-        with machine(release, variant, media, memory, kitchen) as shell:
+        with machine(release, variant, media, size, kitchen) as shell:
             conf = SRC / data.kernel(release).directory / ident
             shell.put(crossed.path / kernel.CONFIGURATION, str(conf), kitchen.deadline)
             command = f"make -DNO_MODULES nativekernel KERNCONF={ident}"
-            seconds = _build(kitchen, shell, ident, environment, command)
+            seconds = build(kitchen, shell, ident, names, command)
             place = OBJ / SRC.relative_to("/") / "sys" / ident
             strip = f"cd {place} && strip -g -o /var/tmp/kernel `ls {' '.join(_LINKED)} 2>/dev/null | head -1`"
             answer = shell.run(strip, kitchen.deadline)
@@ -127,9 +121,9 @@ def recipe(
         _log(crossed, installed, kitchen.directory / part.LOG)
         return {"seconds": seconds, "sections": compare(crossed.path / part.ROOT / installed, target)}
 
-    inputs = {"compiler": variant.toolchain, "memory": memory, "form": 1}
+    inputs = {"compiler": variant.toolchain, "memory": size, "form": 1}
     title, needs = f"{cross.name} native", (builder, cross)
-    return Recipe(StepKind.KERNEL, title, inputs, make, needs=needs, minutes=240, guest=memory)
+    return Recipe(StepKind.KERNEL, title, inputs, make, needs=needs, minutes=240, guest=size)
 
 
 def _prove(made: Path, crossed: Path, protector: Protection) -> None:
@@ -147,32 +141,19 @@ def _prove(made: Path, crossed: Path, protector: Protection) -> None:
             raise BuildFailed(f"the kernel calls {symbol}, which must not be there", component=_KERNEL)
 
 
-def buildworld(release: Release, variant: Variant, builder: Recipe, login: Login, machine: Machine) -> Recipe:
-    """How long `make buildworld` takes in a guest of the image `builder`, which has `whole_sources`.
-
-    Nothing of it is kept: an emulated guest compiles for hours. Facts: seconds. Raises `BuildFailed` if make fails.
-    """
-
-    def make(kitchen: Kitchen) -> Mapping[str, Any]:
-        media = Media(disks=(Disk(kitchen.needs[0].path / DISK),), login=login)
-        kitchen.say("booting a guest to build in")
-        with machine(release, variant, media, memory, kitchen) as shell:
-            return {"seconds": _build(kitchen, shell, "world", environment, "make buildworld")}
-
-    environment, memory = _environment(release, variant.toolchain), _memory(release)
-    inputs = {"compiler": variant.toolchain, "memory": memory, "form": 1}
-    title, minutes = f"{variant.toolchain} native", _WORLD_MINUTES
-    return Recipe(StepKind.WORLD, title, inputs, make, needs=(builder,), minutes=minutes, guest=memory)
+def begun(shell: Workbench, deadline: Deadline) -> bool:
+    """Whether make runs already, in a guest that goes on from where it was saved."""
+    return shell.run(f"test -s {_BEGAN}", deadline).status == 0
 
 
-def _build(kitchen: Kitchen, shell: Workbench, what: str, environment: Mapping[str, str], command: str) -> float:
+def build(kitchen: Kitchen, shell: Workbench, what: str, environment: Mapping[str, str], command: str) -> float:
     """Run make in the background of the guest, for whoever loses the way there can come back; its seconds.
 
-    In a guest that goes on from where it was saved make runs already.
+    Where it has `begun` it is waited for. Raises `BuildFailed` if it fails, with the end of what it said.
     """
-    names = " ".join(f"{name}={value}" for name, value in environment.items())
+    names = "".join(f"export {name}={value}; " for name, value in environment.items())
     start = (
-        f"if [ ! -s {_BEGAN} ]; then cd {SRC}; ({names} {command}; echo $? > {_STATUS}) "
+        f"if [ ! -s {_BEGAN} ]; then cd {SRC}; ({names}{command}; echo $? > {_STATUS}) "
         f"> {_LOG} 2>&1 < /dev/null & date +%s > {_BEGAN}; fi; cat {_BEGAN}"
     )
     began = saved = _number(shell.run(start, kitchen.deadline).text)
@@ -207,13 +188,14 @@ def _number(text: str) -> int:
         raise BuildFailed(f"the guest said {text[-200:]!r} for a time", component="native build") from None
 
 
-def _environment(release: Release, compiler: str) -> dict[str, str]:
+def environment(release: Release, compiler: str) -> dict[str, str]:
     """What make(1) is told in the guest of the compiler and its tools."""
     names = data.of(release).environment(compiler)
     return {name: names[name] for name in ("CCVER", "BINUTILSVER") if name in names}
 
 
-def _memory(release: Release) -> int:
+def memory(release: Release) -> int:
+    """MiB of the guest that builds."""
     return max(MEMORY, release.shape.memory or 0)
 
 
@@ -229,6 +211,10 @@ def compare(cross: Path, native: Path) -> dict[str, dict[str, int]]:
     found = {}
     for name in dict.fromkeys([*one, *other]):
         left, right = one.get(name, b""), other.get(name, b"")
-        differing = sum(a != b for a, b in zip(left, right, strict=False)) + abs(len(left) - len(right))
-        found[name] = {"cross": len(left), "native": len(right), "differing": differing}
+        found[name] = {"cross": len(left), "native": len(right), "differing": differing(left, right)}
     return found
+
+
+def differing(one: bytes, other: bytes) -> int:
+    """How many bytes differ, what only one of them has included."""
+    return sum(a != b for a, b in zip(one, other, strict=False)) + abs(len(one) - len(other))
