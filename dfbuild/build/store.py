@@ -66,12 +66,18 @@ class ArtefactStore:
         """Make `recipe`, or wait for whoever is making it, and return its artefact.
 
         `needs` are the artefacts of `recipe.needs` in that order. Raises `BuildFailed` with component, log and
-        last lines, also when the recipe took longer than its `minutes`; `DeadlineExceeded` and `Cancelled` when
-        `deadline` ended it. A failed or interrupted attempt leaves nothing but its logs.
+        last lines, also when the recipe took longer than its `minutes`; `InfraError` for a full disk and its like;
+        `DeadlineExceeded` and `Cancelled` when `deadline` ended it. A failed or interrupted attempt leaves nothing
+        but its logs.
         """
         with self._locked(recipe, deadline, say):
             found = self.find(recipe)
-            return found if found is not None else self._make(recipe, needs, deadline, say)
+            if found is not None:
+                return found
+            try:
+                return self._make(recipe, needs, deadline, say)
+            except OSError as error:
+                raise InfraError(f"making {recipe.kind} {recipe.name}: {error}") from error
 
     def _make(
         self, recipe: Recipe, needs: Sequence[Artefact], deadline: Deadline, say: Callable[[str], None]
@@ -81,7 +87,7 @@ class ArtefactStore:
         logs.mkdir(parents=True)
         directory = self._building / recipe.key
         remove(directory)
-        directory.mkdir(mode=0o755)
+        directory.mkdir(mode=0o700)  # guests' keys may come to be in it, before their own modes are set
         started = time.monotonic()
         kitchen = Kitchen(
             directory=directory,
@@ -107,6 +113,7 @@ class ArtefactStore:
             final = self.path(recipe)
             final.parent.mkdir(parents=True, exist_ok=True)
             remove(final)  # a manifest that could not be read
+            directory.chmod(0o755)
             directory.rename(final)
         finally:
             remove(directory)
@@ -124,8 +131,6 @@ class ArtefactStore:
                 log=kitchen.log,
                 tail=shown(tail(kitchen.log)),
             ) from error
-        except OSError as error:
-            raise InfraError(f"making {recipe.kind} {recipe.name}: {error}") from error
 
     @contextlib.contextmanager
     def _locked(self, recipe: Recipe, deadline: Deadline, say: Callable[[str], None]) -> Iterator[None]:
@@ -153,7 +158,7 @@ class ArtefactStore:
                 os.close(fd)
 
 
-BUILD_SECONDS = 24 * 3600.0
+BUILD_SECONDS = 7 * 24 * 3600.0
 """A deadline for all steps of something together, where nobody set one: each has its recipe's minutes as well."""
 
 

@@ -34,7 +34,7 @@ def make(script: str, directory: Path, run: Run, names: tuple[str, ...] = ("all"
     tool.write_text(_MKNOD)
     tool.chmod(0o755)
     copy = directory / "MAKEDEV"
-    copy.write_text(_MKNOD_PATH.sub(lambda _: shlex.quote(str(tool.absolute())), script))
+    copy.write_text(_MKNOD_PATH.sub(lambda _: shlex.quote(str(tool.absolute())), script), encoding="latin-1")
     run(
         ["sh", "-c", 'cd "$1" && shift && exec sh MAKEDEV "$@"', "sh", directory, *names],
         {"MAKEDEVPATH": f"{tool.parent.absolute()}:/usr/bin:/bin"},
@@ -52,7 +52,8 @@ def log(directory: Path, prefix: str = "dev") -> str:
             words = f"type={Kind.LINK} link={escape(str(path.readlink()))}"
         else:
             mode = f"mode={stat.S_IMODE(path.stat().st_mode):04o}"
-            words = f"type={Kind.DIRECTORY} {mode}" if path.is_dir() else f"{_node(name, path.read_text())} {mode}"
+            words = f"type={Kind.DIRECTORY}" if path.is_dir() else _node(name, path.read_text(encoding="latin-1"))
+            words = f"{words} {mode}"
         lines.append(f"./{escape(name)} {words}\n")
     return "".join(lines)
 
@@ -68,7 +69,10 @@ def _node(name: str, text: str) -> str:
     words = text.split()
     if len(words) not in (4, 5) or words[0] != _MARK or words[1] not in _KINDS:
         raise BuildFailed(f"{name} is no device: {text[:80]!r}", component=_COMPONENT)
-    device = number(int(words[2], 0), _integer(words[3]))
+    try:
+        device = number(_integer(words[2]), _integer(words[3]))
+    except ValueError as error:
+        raise BuildFailed(f"{name} is no device: {text[:80]!r}", component=_COMPONENT) from error
     user, _, group = (words[4] if len(words) == 5 else "root:wheel").partition(":")
     return f"type={_KINDS[words[1]]} uname={escape(user)} gname={escape(group or 'wheel')} device={device:#x}"
 

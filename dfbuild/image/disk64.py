@@ -38,7 +38,7 @@ def plan(ufs: int, swap: int, hammer2: int = 0) -> Slice:
 def sectors(layout: Slice, blocks: BootBlocks, content: str) -> dict[int, bytes]:
     """What is written where beside the file system: sector ▸ bytes. All GUIDs follow from `content`.
 
-    Raises `BuildFailed` for boot blocks that do not fit.
+    Raises `BuildFailed` for boot blocks that do not fit, and for partitions that no label or table can name.
     """
     if len(blocks.boot1) != _SECTOR or not blocks.boot1.endswith(b"\x55\xaa"):
         raise BuildFailed("boot1_64 is no boot sector", component="boot")
@@ -47,13 +47,14 @@ def sectors(layout: Slice, blocks: BootBlocks, content: str) -> dict[int, bytes]
     whole = mbr.Slice(layout.start, layout.sectors, active=True)
     try:
         heads = [mbr.sector(one, [whole]) for one in (blocks.first, blocks.mbr)]
-    except mbr.BadTable as error:
-        raise BuildFailed(f"the boot sector: {error}", component="boot") from error
+        label = layout.label(content)
+    except (mbr.BadTable, disklabel64.BadLabel) as error:
+        raise BuildFailed(f"the disk's tables: {error}", component="boot") from error
     return {
         0: heads[0],
         1: heads[1],
         layout.start: blocks.boot1,
-        layout.start + disklabel64.AT // _SECTOR: layout.label(content),
+        layout.start + disklabel64.AT // _SECTOR: label,
         layout.start + disklabel64.BOOT2 // _SECTOR: blocks.boot2,
     }
 

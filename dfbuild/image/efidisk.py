@@ -11,6 +11,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from dfbuild.errors import BuildFailed
 from dfbuild.image import disk, disklabel64, esp, gpt, mbr
 from dfbuild.image.slice64 import MEGABYTE, Slice, identity
 
@@ -39,14 +40,20 @@ class Layout:
         return self.slice.end + MEGABYTE // _SECTOR
 
     def pieces(self, content: str) -> dict[int, bytes]:
-        """What is written where beside the file systems: sector ▸ bytes. All GUIDs follow from `content`."""
+        """What is written where beside the file systems: sector ▸ bytes. All GUIDs follow from `content`.
+
+        Raises `BuildFailed` for partitions that no label or table can name.
+        """
         one = self.slice
         entries = [
             gpt.Entry(self.esp, esp.SIZE // _SECTOR, gpt.EFI_SYSTEM, identity(content, "esp"), "EFI"),
             gpt.Entry(one.start, one.sectors, LABEL64, identity(content, "slice"), "DragonFly"),
         ]
-        table = gpt.sectors(identity(content, "disk"), self.sectors, entries)
-        return {**table, one.start + disklabel64.AT // _SECTOR: one.label(content)}
+        try:
+            table, label = gpt.sectors(identity(content, "disk"), self.sectors, entries), one.label(content)
+        except (gpt.BadTable, disklabel64.BadLabel) as error:
+            raise BuildFailed(f"the disk's tables: {error}", component="boot") from error
+        return {**table, one.start + disklabel64.AT // _SECTOR: label}
 
 
 def write(layout: Layout, system: Path, ufs: Path, target: Path) -> None:

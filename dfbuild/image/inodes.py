@@ -5,7 +5,9 @@ Layout, little-endian as on i386: sys/vfs/ufs/{dinode,dir}.h of DragonFly 1.2.
 
 from __future__ import annotations
 
+import functools
 import mmap
+import operator
 import stat
 import struct
 from collections.abc import Iterator, Mapping
@@ -171,7 +173,7 @@ def flags_of(names: str) -> int:
     unknown = [name for name in names.split(",") if name not in FLAGS]
     if unknown:
         raise BuildFailed(f"unknown file flag {unknown[0]!r}", component="file system")
-    return sum(FLAGS[name] for name in set(names.split(",")))
+    return functools.reduce(operator.or_, (FLAGS[name] for name in names.split(",")))
 
 
 def _differences(entry: Entry, inode: Inode, inodes: Inodes) -> Iterator[str]:

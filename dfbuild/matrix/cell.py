@@ -36,9 +36,6 @@ _MARGIN_SECONDS = 300.0
 
 _DEFECT = "defect.txt"
 
-TRIES = 2
-"""How often a cell is tried as long as only the infrastructure fails."""
-
 
 @dataclass(slots=True)
 class _Ending:
@@ -63,31 +60,31 @@ def run_cell(
     host: Recipe | None,
     steps: tuple[str, ...],
     booted: Callable[[], None],
+    *,
+    last: bool = True,
 ) -> Verdict:
-    """Run `cell` on its finished image, again if only the infrastructure failed, and record everything.
+    """Run `cell` once on its finished image, and record everything.
 
     `host` is the recipe of its Xen host, if it has one. `booted` is called once its boot is over, however that
-    ended. Raises `Cancelled`.
+    ended. Unless this is the `last` time, it is going to be run again if only the infrastructure failed. Raises
+    `Cancelled`.
     """
-    for number in range(1, TRIES + 1):
-        attempt = job.results.begin_cell(job.run, cell.id, steps)
-        job.listener(CellBegan(cell.id, attempt.number))
-        start = time.monotonic()
-        ending = _Try(job, cell, image, host, attempt).run(booted)
-        seconds = time.monotonic() - start
-        job.results.end_cell(
-            attempt,
-            ending.verdict,
-            title=ending.title,
-            seconds=seconds,
-            accel=ending.accel,
-            command=ending.command,
-            crash=ending.crash,
-        )
-        again = ending.verdict is Verdict.INFRA and number < TRIES
-        job.listener(CellEnded(cell.id, ending.verdict, ending.title, seconds, again))
-        if not again:
-            break
+    attempt = job.results.begin_cell(job.run, cell.id, steps)
+    job.listener(CellBegan(cell.id, attempt.number))
+    start = time.monotonic()
+    ending = _Try(job, cell, image, host, attempt).run(booted)
+    seconds = time.monotonic() - start
+    job.results.end_cell(
+        attempt,
+        ending.verdict,
+        title=ending.title,
+        seconds=seconds,
+        accel=ending.accel,
+        command=ending.command,
+        crash=ending.crash,
+    )
+    again = ending.verdict is Verdict.INFRA and not last
+    job.listener(CellEnded(cell.id, ending.verdict, ending.title, seconds, again))
     return ending.verdict
 
 

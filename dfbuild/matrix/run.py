@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -16,10 +17,12 @@ from dfbuild.matrix.defect import defect
 from dfbuild.matrix.events import CellBegan, CellEnded, RunBegan, StepBegan, StepEnded, StepSaid
 from dfbuild.matrix.job import Job
 from dfbuild.matrix.plan import Plan
-from dfbuild.matrix.schedule import Cost, Scheduler, Task
+from dfbuild.matrix.schedule import Cost, End, Scheduler, Task
 from dfbuild.model import Cell, Verdict
 from dfbuild.results.records import StepRecord
 
+TRIES = 2
+"""How often a cell is run as long as only the infrastructure fails."""
 _OVERHEAD_MIB = 64
 """What QEMU itself takes beside the guest's memory: measured at 40 to 60 MiB."""
 
@@ -54,7 +57,7 @@ class PlanRun:
         return Task(
             id=recipe.id,
             cost=cost,
-            run=lambda booted: self._make(recipe),
+            run=lambda booted: End.SUCCEEDED if self._make(recipe) else End.FAILED,
             blocked=blocked,
             needs=frozenset(need.id for need in recipe.needs),
             rank=-1,  # before guests: builds are what the others wait for
@@ -103,9 +106,14 @@ class PlanRun:
         steps = tuple(recipe.id for recipe in self._walk(cell))
         memory = host_memory(cell.shape.memory) if cell.shape.on_xen else cell.shape.memory
 
-        def run(booted: Callable[[], None]) -> bool:
-            verdict = run_cell(self._job, cell, self._done[image.id], host, steps, booted)
-            return verdict in (Verdict.PASS, Verdict.SKIP)
+        turns = itertools.count(1)
+
+        def run(booted: Callable[[], None]) -> End:
+            last = next(turns) >= TRIES
+            verdict = run_cell(self._job, cell, self._done[image.id], host, steps, booted, last=last)
+            if verdict is Verdict.INFRA and not last:
+                return End.AGAIN
+            return End.SUCCEEDED if verdict in (Verdict.PASS, Verdict.SKIP) else End.FAILED
 
         return Task(
             id=cell.id,

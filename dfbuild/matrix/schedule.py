@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from dfbuild.deadline import Cancel
 from dfbuild.errors import Cancelled
@@ -47,9 +48,18 @@ class Cost:
 NOTHING = Cost(0, 0, 0, 0)
 
 
+class End(Enum):
+    """How a task's turn ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    AGAIN = "again"
+    """It wants another turn, and waits for it as for the first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A unit of work. `run` gets a function to call once its boot is over, and returns whether it succeeded.
+    """A unit of work. `run` gets a function to call once its boot is over, and returns how it ended.
 
     `needs` are ids of tasks that must have succeeded first; if one fails, `blocked` is called with its id
     instead of `run`. `rank` orders tasks that could start: lower first.
@@ -57,7 +67,7 @@ class Task:
 
     id: str
     cost: Cost
-    run: Callable[[Callable[[], None]], bool]
+    run: Callable[[Callable[[], None]], End]
     blocked: Callable[[str], None]
     needs: frozenset[str] = frozenset()
     rank: int = 0
@@ -101,7 +111,7 @@ class _Booted:
 @dataclass(frozen=True, slots=True)
 class _Ended:
     id: str
-    succeeded: bool
+    how: End
     error: BaseException | None
 
 
@@ -137,9 +147,12 @@ class Scheduler:
                     case _Booted(id):
                         cost = running[id]
                         running[id] = Cost(cost.memory, cost.cpus, cost.guests, 0)
-                    case _Ended(id, ok, problem):
+                    case _Ended(id, how, problem):
                         del running[id]
-                        (succeeded if ok else failed).add(id)
+                        if how is End.AGAIN:
+                            waiting[id] = self._tasks[id]
+                        else:
+                            (succeeded if how is End.SUCCEEDED else failed).add(id)
                         if problem is not None and not isinstance(problem, Cancelled):
                             error = error or problem
                             self._cancel.set()
@@ -162,9 +175,9 @@ class Scheduler:
 
     def _work(self, task: Task) -> None:
         error: BaseException | None = None
-        succeeded = False
+        how = End.FAILED
         try:
-            succeeded = task.run(lambda: self._events.put(_Booted(task.id)))
+            how = task.run(lambda: self._events.put(_Booted(task.id)))
         except BaseException as problem:  # noqa: BLE001 - carried to the thread that waits, and raised there
             error = problem
-        self._events.put(_Ended(task.id, succeeded, error))
+        self._events.put(_Ended(task.id, how, error))

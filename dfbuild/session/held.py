@@ -121,8 +121,10 @@ class HeldSession:
 def end(guest: Guest, console: ConsoleReader | None) -> Exit | None:
     """End a guest that did not come up, and its console. Its own error must not hide the one that led here."""
     how = None
-    with contextlib.suppress(DfbuildError):
-        how = guest.stop(Deadline.after(END_SECONDS, what="the guest's end"))
-    if console is not None:
-        console.close()
+    try:
+        with contextlib.suppress(DfbuildError, OSError):
+            how = guest.stop(Deadline.after(END_SECONDS, what="the guest's end"))
+    finally:
+        if console is not None:
+            console.close()
     return how

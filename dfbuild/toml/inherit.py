@@ -159,23 +159,32 @@ def _merged(
             ]
             sources += [(own, (*here, index)) for index, _ in enumerate(mine.get(key, ()))]
             parts.update(((*here, index), source) for index, source in enumerate(sources))
-            found[key] = [document.value(at) for document, at in sources]
+            found[key] = [
+                document.value(at) if document is own else _kept(base, at, (*here, index), dropped, parts)
+                for index, (document, at) in enumerate(sources)
+            ]
         elif key in mine:
             found[key] = mine[key]
         elif inherited:
             parts[here] = (base, here)
-            found[key] = _kept(base, here, dropped, parts)
+            found[key] = _kept(base, here, here, dropped, parts)
     return found
 
 
-def _kept(base: Document, place: Place, dropped: set[Place], parts: dict[Place, tuple[Document, Place]]) -> Any:
-    """What `base` has at `place`, without what is dropped from it."""
+def _kept(
+    base: Document,
+    place: Place,
+    at: Place,
+    dropped: set[Place],
+    parts: dict[Place, tuple[Document, Place]],
+) -> Any:
+    """What `base` has at `place`, without what is dropped from it; it comes to stand `at` another one."""
     value = base.value(place)
     if isinstance(value, dict):
         inner = [key for key in value if (*place, key) not in dropped]
-        return {key: _kept(base, (*place, key), dropped, parts) for key in inner}
+        return {key: _kept(base, (*place, key), (*at, key), dropped, parts) for key in inner}
     if isinstance(value, list):
         left = [index for index, _ in enumerate(value) if (*place, index) not in dropped]
-        parts.update(((*place, index), (base, (*place, was))) for index, was in enumerate(left))
-        return [value[was] for was in left]
+        parts.update(((*at, index), (base, (*place, was))) for index, was in enumerate(left))
+        return [_kept(base, (*place, was), (*at, index), dropped, parts) for index, was in enumerate(left)]
     return value

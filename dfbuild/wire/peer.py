@@ -217,9 +217,9 @@ class Peer:
         conversation = self._conversations.get(segment.flow.reverse)
         opens = segment.flags & (Flag.SYN | Flag.ACK | Flag.RST) == Flag.SYN
         listener = self._listeners.get(segment.flow.target_port)
-        if opens and listener is not None and conversation is None and len(self._conversations) >= _MOST:
-            return  # As any server with a full queue.
         if opens and listener is not None and (conversation is None or conversation.connection.ended):
+            if max(len(self._conversations), len(listener.syns)) >= _MOST:
+                return  # As any server with a full queue.
             connection, answers = Connection.accept(segment, self._random.getrandbits(32))
             self._conversations[connection.flow] = conversation = Conversation(self, connection)
             listener.syns.append(segment)

@@ -17,8 +17,8 @@ from dfbuild.build.recipe import DISK, LIVE, PROGRAMS, Artefact, Kitchen, Recipe
 from dfbuild.build.store import MANIFEST, ArtefactStore, build_all
 from dfbuild.console.monitor import Monitor
 from dfbuild.deadline import Deadline
-from dfbuild.errors import BuildFailed, UsageError
-from dfbuild.image import dragonfly, esp, identity, iso, mbr
+from dfbuild.errors import BuildFailed, InfraError, UsageError
+from dfbuild.image import disk, dragonfly, esp, identity, iso, mbr
 from dfbuild.model import Media, StepKind
 from dfbuild.releases import Release
 from dfbuild.source import Tree
@@ -171,6 +171,15 @@ def test_an_installation_is_followed_to_its_last_word() -> None:
     assert MASTER.console.stages[-1].name == "login", "the release itself is as it was"
 
 
+def test_a_disk_that_is_written_meanwhile_is_not_taken_in(tmp_path: Path) -> None:
+    medium = tmp_path / "their.img"
+    medium.write_bytes(bytes(1 << 20))
+    recipe = imported.raw(MASTER, medium, disk.digest(medium))
+    medium.write_bytes(b"other" * 1000)
+    with pytest.raises(InfraError, match=r"their\.img was changed"):
+        build_all(recipe, ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)
+
+
 class Bench:
     """Stands for the machine: remembers what it was told to boot, and installs nothing."""
 
@@ -197,14 +206,15 @@ def test_a_cd_is_installed_and_what_comes_of_it_is_booted(tmp_path: Path) -> Non
     medium = tmp_path / "some.iso"
     medium.write_bytes(bytes(16 * 2048 + 1) + b"CD001")
     bench, workspace = Bench(), Workspace(tmp_path / "work")
-    recipe = taken_in(MASTER, medium, "ab" * 32, workspace, bench)
+    digest = disk.digest(medium)
+    recipe = taken_in(MASTER, medium, digest, workspace, bench)
     made = build(recipe, tmp_path / "work")
     (installed, cd, kept), (booted, alone, left) = bench.seen
     assert (installed, kept, booted, left) == ("installed", True, "login", False)
     assert cd.cdroms[0] == medium and len(cd.disks) == 1
     assert not alone.cdroms, "by itself"
     assert made.facts == {
-        "medium": "ab" * 32, "installed": {"installed": 1.0}, "booted": {"login": 1.0}, "ssh": True
+        "medium": digest, "installed": {"installed": 1.0}, "booted": {"login": 1.0}, "ssh": True
     }  # fmt: skip
     assert sorted(path.name for path in made.path.iterdir()) == sorted([MANIFEST, DISK])
     assert (made.path / DISK).stat().st_mode & 0o777 == 0o600
@@ -219,7 +229,7 @@ def test_a_cd_is_installed_and_what_comes_of_it_is_booted(tmp_path: Path) -> Non
     assert keys.client_public.encode() in bench.seed["root/root/.ssh/authorized_keys"]
     other = taken_in(MASTER, medium, "cd" * 32, workspace, bench)
     moved = medium.rename(tmp_path / "moved.iso")
-    assert other.key != recipe.key == taken_in(MASTER, moved, "ab" * 32, workspace, bench).key
+    assert other.key != recipe.key == taken_in(MASTER, moved, digest, workspace, bench).key
 
 
 def test_the_programs_are_on_a_cd_as_they_lie_in_their_directory(tmp_path: Path) -> None:
@@ -234,7 +244,9 @@ def test_a_raw_disk_is_taken_as_it_is(tmp_path: Path) -> None:
     medium = tmp_path / "some.img"
     medium.write_bytes(mbr.sector(b"boot", []) * 32)
     bench = Bench()
-    made = build(taken_in(MASTER, medium, "ef" * 32, Workspace(tmp_path / "work"), bench), tmp_path / "work")
+    made = build(
+        taken_in(MASTER, medium, disk.digest(medium), Workspace(tmp_path / "work"), bench), tmp_path / "work"
+    )
     subprocess.run(["qemu-img", "convert", "-O", "raw", made.path / DISK, tmp_path / "back"], check=True)
     assert (tmp_path / "back").read_bytes() == medium.read_bytes()
     assert not bench.seen and made.facts["ssh"] is False

@@ -106,7 +106,7 @@ class Guest:
         self.saved += 1
 
 
-def recipe(tmp_path: Path, guest: Guest) -> Recipe:
+def recipe(tmp_path: Path, guest: Guest, variant: Variant = VARIANT) -> Recipe:
     cross = program(tmp_path, "cross", "built here")
 
     def crossed(kitchen: Kitchen) -> dict[str, object]:
@@ -118,7 +118,7 @@ def recipe(tmp_path: Path, guest: Guest) -> Recipe:
         return {"name": IDENT}
 
     needs = Recipe(StepKind.IMAGE, "builder", {}, lambda kitchen: {}), Recipe(StepKind.KERNEL, IDENT, {}, crossed)
-    return native.recipe(RELEASE, VARIANT, *needs, Login(), guest)
+    return native.recipe(RELEASE, variant, *needs, Login(), guest)
 
 
 def test_the_kernel_of_the_guest_becomes_a_part_of_an_image(tmp_path: Path) -> None:
@@ -150,12 +150,14 @@ def test_the_kernel_of_the_guest_becomes_a_part_of_an_image(tmp_path: Path) -> N
     [
         ({"call": "nothing"}, "does not call __stack_smash_handler"),
         ({"compiler": "clang-14"}, "was made by .*clang"),
+        ({"protector": "off"}, "calls __stack_smash_handler, which must not be there"),
     ],
 )
 def test_a_kernel_that_is_not_what_the_cell_says_is_none(tmp_path: Path, made: dict[str, str], why: str) -> None:
+    variant = replace(VARIANT, stack_protector=made.pop("protector", VARIANT.stack_protector))
     guest = Guest(program(tmp_path, "native", "x", **made), ["7\n1090\n0\nstage 3: building it\n"])
     with pytest.raises(BuildFailed, match=why):
-        build_all(recipe(tmp_path, guest), ArtefactStore(Workspace(tmp_path / "w")), Deadline.after(60), print)
+        built(recipe(tmp_path, guest, variant), tmp_path)
 
 
 def test_what_fails_in_the_guest_is_the_builds_fault(tmp_path: Path) -> None:

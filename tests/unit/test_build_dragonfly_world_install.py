@@ -189,6 +189,13 @@ def test_damaged_archives_are_refused(content: bytes) -> None:
         archives.undated(content, 7)
 
 
+@pytest.mark.parametrize("size", [b"-60", b"abc", b"", b"1 2"])
+def test_members_of_no_size_are_refused(size: bytes) -> None:
+    """One of a negative size would come before itself, again and again."""
+    with pytest.raises(BuildFailed, match="damaged"):
+        archives.undated(b"!<arch>\n" + b"a.o/".ljust(48) + size.ljust(10) + b"`\n" + bytes(60), 7)
+
+
 def test_all_archives_of_a_tree(tmp_path: Path) -> None:
     (tmp_path / "usr").mkdir()
     (tmp_path / "usr/libx.a").write_bytes(archive(("a.o/", 1, b"ab")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -120,6 +121,16 @@ def test_nothing_half_made_stays_whatever_is_raised(store: ArtefactStore, error:
     assert store.find(wanted) is None and leftovers(store) == []
     assert recipe(writes("now")).key == wanted.key
     assert store.make(recipe(writes("now")), [], soon(), print).facts["text"] == "now"
+
+
+def test_a_full_disk_is_no_defect(store: ArtefactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes | str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("dfbuild.build.store.atomic_write", full)
+    with pytest.raises(InfraError, match=r"thing: .*No space left on device"):
+        store.make(recipe(writes("x")), [], soon(), print)
+    assert leftovers(store) == []
 
 
 def never(kitchen: Kitchen) -> Mapping[str, Any]:

@@ -195,6 +195,19 @@ def soon() -> Deadline:
     return Deadline.after(10)
 
 
+@pytest.mark.parametrize("said", [b"Welcome\nready\n", b"read", b"x" * 100000])
+def test_a_host_that_says_something_else_first_is_told_at_once(said: bytes) -> None:
+    dom0 = Dom0()
+    dom0.wire.sendall(said)
+    if said == b"read":
+        dom0.wire.sendall(b"y\n")
+        dom0.agent.await_ready(soon())
+    else:
+        with pytest.raises(InfraError, match="the shell there says") as caught:
+            dom0.agent.await_ready(soon())
+        assert "without a word" in caught.value.hint
+
+
 def test_an_agent_returns_what_a_command_printed() -> None:
     dom0 = Dom0()
     dom0.answer(b"0 12\n0 3\nand more")

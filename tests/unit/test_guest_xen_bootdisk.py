@@ -66,3 +66,7 @@ def test_what_cannot_be_booted_is_refused() -> None:
         boot_disk(b"\x7fELF" + bytes(9000), b"", "", 256)
     with pytest.raises(UsageError, match="command line"):
         boot_disk(bz_image(4, b"k"), b"", "x" * 2048, 256)
+    with pytest.raises(UsageError, match="do not fit into the 16 MiB"):
+        boot_disk(bz_image(4, b"k"), bytes(20 << 20), "", 16)
+    with pytest.raises(UsageError, match="do not fit"):
+        boot_disk(bz_image(4, bytes(6 << 20)), bytes(2 << 20), "", 16)

@@ -123,6 +123,13 @@ def test_a_host_that_is_not_there_is_told_in_sshs_words(monkeypatch: pytest.Monk
         examine(GivenXenHost("ssh://root@h"), [SHAPE], soon())
 
 
+def test_a_host_whose_shell_talks_is_none_to_talk_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, "Welcome to h", status=0)
+    with pytest.raises(UsageError, match="says 'Welcome to h") as caught:
+        examine(GivenXenHost("ssh://root@h"), [SHAPE], soon())
+    assert "without a word" in caught.value.hint
+
+
 def test_only_guests_with_firmware_or_page_tables_need_hardware_for_them() -> None:
     tests = [need.test for need in examination.needs([SHAPE])]
     assert not any("hvm" in test for test in tests)

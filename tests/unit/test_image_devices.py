@@ -100,6 +100,18 @@ def test_what_is_no_node(tmp_path: Path) -> None:
         devices.log(tmp_path)
 
 
+def test_numbers_and_names_are_as_the_shell_of_the_day_has_them(tmp_path: Path) -> None:
+    """MAKEDEV is the tree's text, in the character set of its author."""
+    devices.make("# S\xf8ren\n/sbin/mknod x c 010 0x1\n", tmp_path, run)
+    assert "device=0x801" in devices.log(tmp_path)
+
+
+def test_numbers_that_are_none(tmp_path: Path) -> None:
+    devices.make("/sbin/mknod x c zz 1\n", tmp_path, run)
+    with pytest.raises(BuildFailed, match="dev/x is no device"):
+        devices.log(tmp_path)
+
+
 @given(major=st.integers(0, 255), low=st.integers(0, 255), high=st.integers(0, 0xFFFF))
 def test_numbers_come_apart_again(major: int, low: int, high: int) -> None:
     """`umajor` and `uminor` of sys/kern/kern_conf.c."""

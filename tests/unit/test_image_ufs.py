@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import struct
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -107,6 +108,16 @@ def test_several_groups(tmp_path: Path) -> None:
         block = inodes.superblock
         assert block.groups > 1
         assert inodes.walk()["bin/su"].size == 4
+    # fsck(8) of 1.x wants the free blocks counted by cylinder and by position: `struct cg`, sys/vfs/ufs/fs.h.
+    with image.open("rb") as file:
+        for number in range(block.groups):
+            file.seek((block.group(number) + block.group_at) * block.fragment)
+            group = file.read(256)
+            (cylinders,), (free,) = struct.unpack_from("<H", group, 16), struct.unpack_from("<I", group, 28)
+            totals, positions = struct.unpack_from("<II", group, 84)
+            assert struct.unpack_from("<I", group, totals) == (free,)
+            assert struct.unpack_from("<H", group, positions) == (free & 0xFFFF,)
+            assert cylinders == (0 if number == block.groups - 1 else 1)
 
 
 @needs_makefs
@@ -167,6 +178,7 @@ def test_what_is_not_in_the_manifest_is_left_out(tmp_path: Path) -> None:
 
 def test_flags() -> None:
     assert flags_of("schg,nodump") == 0x20001
+    assert flags_of("uxlink,xlink") == flags_of("xlink")
     with pytest.raises(BuildFailed, match="unknown file flag 'shcg'"):
         flags_of("shcg")
 

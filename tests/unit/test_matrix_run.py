@@ -76,6 +76,8 @@ def guests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         host: Recipe | None,
         steps: tuple[str, ...],
         booted: Callable[[], None],
+        *,
+        last: bool,
     ) -> Verdict:
         assert (image.path / "what").read_text() == f"image-{cell.variant.toolchain}"
         ran.append(cell.id)
@@ -122,6 +124,32 @@ def test_each_step_is_made_once_and_cached_the_next_time(tmp_path: Path, guests:
     assert len(target.made) == 5, "nothing is made twice"
     assert all(step.cached for step in second.steps)
     assert [e.cached for e in events if isinstance(e, StepEnded)] == [True] * 5
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_what_only_the_infrastructure_failed_is_run_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: Verdict
+) -> None:
+    ran: list[bool] = []
+
+    def run_cell(
+        job: Job,
+        cell: Cell,
+        image: Artefact,
+        host: Recipe | None,
+        steps: tuple[str, ...],
+        booted: Callable[[], None],
+        *,
+        last: bool,
+    ) -> Verdict:
+        ran.append(last)
+        job.results.end_cell(job.results.begin_cell(job.run, cell.id, steps), verdict)
+        return verdict
+
+    monkeypatch.setattr(run_module, "run_cell", run_cell)
+    record, _ = go(Workspace(tmp_path), Target(), [cell("gcc-12", "up")])
+    assert ran == ([False, True] if verdict is Verdict.INFRA else [False])
+    assert record.cells[0].verdict is verdict
 
 
 def test_a_failed_build_fails_its_cells_and_no_others(tmp_path: Path, guests: list[str]) -> None:

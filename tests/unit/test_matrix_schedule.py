@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import Cancelled, InfraError
-from dfbuild.matrix.schedule import NOTHING, Cost, Scheduler, Task, admit
+from dfbuild.matrix.schedule import NOTHING, Cost, End, Scheduler, Task, admit
 
 LIMIT = Cost(memory=1000, cpus=2, guests=2, boots=1)
 PATIENCE = 20.0
@@ -19,7 +19,7 @@ PATIENCE = 20.0
 
 def task(
     name: str,
-    run: Callable[[Callable[[], None]], bool] = lambda booted: True,
+    run: Callable[[Callable[[], None]], End] = lambda booted: End.SUCCEEDED,
     *,
     cost: Cost = NOTHING,
     needs: tuple[str, ...] = (),
@@ -64,9 +64,9 @@ def test_needs_run_first_and_failures_block(needs: list[set[int]]) -> None:
     def build(i: int) -> Task:
         name = str(i)
 
-        def run(booted: Callable[[], None]) -> bool:
+        def run(booted: Callable[[], None]) -> End:
             ended.append(name)
-            return name not in failing
+            return End.FAILED if name in failing else End.SUCCEEDED
 
         return task(
             name,
@@ -90,13 +90,13 @@ def test_a_boot_frees_its_place_before_the_guest_ends() -> None:
     """Two guests, one boot at a time: the second starts when the first has booted, while that still runs."""
     second_started = threading.Event()
 
-    def first(booted: Callable[[], None]) -> bool:
+    def first(booted: Callable[[], None]) -> End:
         booted()
         return second_started.wait(PATIENCE)
 
-    def second(booted: Callable[[], None]) -> bool:
+    def second(booted: Callable[[], None]) -> End:
         second_started.set()
-        return True
+        return End.SUCCEEDED
 
     cost = Cost(memory=100, cpus=1, guests=1, boots=1)
     Scheduler([task("a", first, cost=cost), task("b", second, cost=cost, rank=1)], LIMIT, Cancel()).run()
@@ -107,11 +107,11 @@ def test_cancel_ends_what_runs_and_starts_nothing_more() -> None:
     cancel = Cancel()
     started: list[str] = []
 
-    def endless(booted: Callable[[], None]) -> bool:
+    def endless(booted: Callable[[], None]) -> End:
         started.append("a")
         cancel.set()
         Deadline.after(PATIENCE, cancel=cancel).check()
-        return True
+        return End.SUCCEEDED
 
     scheduler = Scheduler([task("a", endless), task("b", endless, needs=("a",))], LIMIT, cancel)
     with pytest.raises(Cancelled):
@@ -122,12 +122,12 @@ def test_cancel_ends_what_runs_and_starts_nothing_more() -> None:
 def test_an_escaping_error_stops_the_rest_and_is_raised() -> None:
     ran: list[str] = []
 
-    def broken(booted: Callable[[], None]) -> bool:
+    def broken(booted: Callable[[], None]) -> End:
         raise InfraError("disk full")
 
-    def after(booted: Callable[[], None]) -> bool:
+    def after(booted: Callable[[], None]) -> End:
         ran.append("b")
-        return True
+        return End.SUCCEEDED
 
     one_at_a_time = Cost(memory=0, cpus=1, guests=0, boots=0)
     tasks = [task("a", broken, cost=Cost(cpus=1)), task("b", after, cost=Cost(cpus=1), rank=1)]
@@ -139,3 +139,30 @@ def test_an_escaping_error_stops_the_rest_and_is_raised() -> None:
 def test_unknown_needs_are_refused() -> None:
     with pytest.raises(ValueError, match="ghost"):
         Scheduler([task("a", needs=("ghost",))], LIMIT, Cancel())
+
+
+def test_a_task_that_wants_another_turn_waits_for_its_place_again() -> None:
+    """Nothing of what it gave back is taken without asking: a boot's place above all."""
+    cost = Cost(boots=1)
+    booting: list[str] = []
+    turns: list[str] = []
+
+    def boots(name: str, ends: list[End]) -> Callable[[Callable[[], None]], End]:
+        def run(booted: Callable[[], None]) -> End:
+            booting.append(name)
+            assert len(booting) == 1
+            turns.append(name)
+            booting.remove(name)
+            booted()
+            return ends.pop(0)
+
+        return run
+
+    tasks = [
+        task("one", boots("one", [End.AGAIN, End.SUCCEEDED]), cost=cost),
+        task("two", boots("two", [End.SUCCEEDED]), cost=cost),
+        task("after", boots("after", [End.SUCCEEDED]), cost=cost, needs=("one",)),
+    ]
+    Scheduler(tasks, LIMIT, Cancel()).run()
+    assert sorted(turns) == ["after", "one", "one", "two"]
+    assert turns[-1] == "after"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -17,12 +18,15 @@ import pytest
 from fakes import FakeGuest
 from patience import AT_ONCE
 
+from dfbuild.console.monitor import Monitor
+from dfbuild.console.reader import ConsoleReader
 from dfbuild.deadline import Cancel, Deadline
 from dfbuild.errors import BootFailed, Cancelled, DeadlineExceeded, GuestCrashed, GuestHung, HostFull, InfraError
-from dfbuild.guest.protocol import State
+from dfbuild.guest.protocol import Exit, State
 from dfbuild.model import Cell, Shape, StageReached, Symbols, Variant, Verdict
 from dfbuild.releases import Release, load
 from dfbuild.session import boot, boot_seconds
+from dfbuild.session.held import end
 from dfbuild.session.messages import parse_manifest
 
 KERNEL = b"[    0.000000] Linux version 6.1\r\n"
@@ -295,3 +299,17 @@ def test_interrupted(guest: FakeGuest, tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         boot(guest, quick(), CELL, tmp_path, Deadline.after(20, cancel=cancel))
     assert guest.state is State.ENDED
+
+
+def test_an_end_that_fails_still_closes_the_console(tmp_path: Path) -> None:
+    """Whatever the end raises would hide the error that led to it, and leave who reads the console running."""
+    guest = FakeGuest()
+    connection = guest.start(soon())
+    console = ConsoleReader(connection, tmp_path / "console.log", Monitor(()), power_on=0.0)
+
+    def stop(deadline: Deadline) -> Exit:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    guest.stop = stop  # type: ignore[method-assign]
+    assert end(guest, console) is None
+    assert connection.fileno() == -1

@@ -74,6 +74,16 @@ def test_entries_of_a_list_are_named_by_their_first_value() -> None:
     assert [rule["reason"] for rule in found] == ["first", "third", "mine"]
 
 
+def test_a_part_of_an_entry_of_a_list_can_be_left_out() -> None:
+    assert like("", "rules.y.reason").data["rules"][1] == {"when": "y"}
+    found = like('[[rules]]\nwhen = "z"\n', "rules.x", "rules.y.reason").data["rules"]
+    assert found == [{"when": "y"}, {"when": "z"}]
+    inner = '[[rules]]\nwhen = "x"\n[[rules]]\nwhen = "y"\nwords = ["a", "b", "c"]\n'
+    found = like("", "rules.x", "rules.y.words.b", base=inner)
+    assert found.data["rules"] == [{"when": "y", "words": ["a", "c"]}]
+    assert "base.toml:5" in str(found.problem(("rules", 0, "words", 1), "wrong"))
+
+
 def test_entries_of_a_list_of_words_are_named_by_themselves() -> None:
     assert like("", "words.a").data["words"] == ["b"]
     assert like("", 'words."b"').data["words"] == ["a"]
@@ -198,6 +208,14 @@ def test_errors_of_releases_that_are_like_others(
         (
             'without = ["toolchains.gcc2"]\n',
             "build.compilers.gcc2: release mine: a compiler is built that is no toolchain",
+        ),
+        (
+            '[toolchains.gcc99]\ncc = "gcc99"\ncomment = "x"\n',
+            "toolchains.gcc99: release mine: nothing says how the toolchain 'gcc99' is built",
+        ),
+        (
+            '[build.compilers.gcc34]\nbinutils = "binutils9"\n',
+            "build.compilers.gcc34.binutils: release mine: there are no binary utilities 'binutils9'",
         ),
         (
             "[build.kernel]\nconfig = 5\n",

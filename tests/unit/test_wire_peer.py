@@ -256,6 +256,21 @@ def test_invented_neighbours_and_connections_fill_no_memory(
     assert 0 < len(listener.syns) <= 20
 
 
+def test_a_connection_begun_again_and_again_fills_no_memory(
+    two: tuple[Peer, Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dfbuild.wire.peer._MOST", 20)
+    peer, guest = two
+    listener = peer.listen(80)
+    guest.resolve(HOST, soon())
+    flow = Flow(GUEST, 1000, HOST, 80)
+    for number in range(100):
+        guest.inject(Segment(flow, Flag.SYN, number * 10))
+        guest.inject(Segment(flow, Flag.RST, number * 10 + 1))
+    guest.resolve(HOST, soon())  # answered behind all of them
+    assert len(listener.syns) == len(listener.accepted) == 20
+
+
 def test_a_hundred_connections_at_once(two: tuple[Peer, Peer]) -> None:
     peer, other = two
     listener = other.listen(9)

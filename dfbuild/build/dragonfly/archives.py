@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from dfbuild.errors import BuildFailed
@@ -10,6 +11,7 @@ _COMPONENT = "archives"
 _ARCHIVE = b"!<arch>\n"
 _HEADER = 60
 _DATE, _OWNERS, _MODE, _SIZE = slice(16, 28), slice(28, 40), slice(40, 48), slice(48, 58)
+_NUMBER = re.compile(rb"[0-9]+ *")
 
 
 def undated(archive: bytes, epoch: int) -> bytes:
@@ -23,7 +25,7 @@ def undated(archive: bytes, epoch: int) -> bytes:
     at = len(_ARCHIVE)
     while at < len(made):
         header = made[at : at + _HEADER]
-        if len(header) < _HEADER or not header.endswith(b"`\n"):
+        if len(header) < _HEADER or not header.endswith(b"`\n") or not _NUMBER.fullmatch(header[_SIZE]):
             raise BuildFailed("an archive is damaged", component=_COMPONENT)
         size = int(header[_SIZE])
         if bytes(header[_DATE]).strip():

@@ -330,7 +330,20 @@ def of(release: Release) -> Build:
                 hint=f"leave out build.compilers.{name}, and what refers to it",
                 key=f"build.compilers.{name}",
             )
+    for name in release.toolchains:
+        if name not in build.compilers:
+            raise UsageError(
+                f"release {release.name}: nothing says how the toolchain {name!r} is built",
+                hint=f"it needs a table build.compilers.{name}",
+                key=f"toolchains.{name}",
+            )
     for name, compiler in build.compilers.items():
+        if compiler.binutils not in build.binutils:
+            raise UsageError(
+                f"release {release.name}: there are no binary utilities {compiler.binutils!r}",
+                hint=f"one of {', '.join(build.binutils)}",
+                key=f"build.compilers.{name}.binutils",
+            )
         for key, others in (("world", [compiler.world]), ("components", compiler.components.values())):
             if unknown := next((other for other in others if other and other not in build.native), None):
                 raise UsageError(
@@ -341,45 +354,35 @@ def of(release: Release) -> Build:
     return build
 
 
-def _known(part: _Part | None, otherwise: str) -> _Part:
+def _known(part: _Part | None, table: str, otherwise: str) -> _Part:
     if part is None:
-        raise UsageError(otherwise)
+        raise UsageError(f"{otherwise}: its data have no [build.{table}]")
     return part
 
 
 def world(release: Release) -> World:
     """Its part about the userland; raises `UsageError` where there is none."""
-    return _known(
-        of(release).world, f"how the world of {release.title} is built is not known: releases/{release.name}.toml"
-    )
+    return _known(of(release).world, "world", f"how the world of {release.title} is built is not known")
 
 
 def kernel(release: Release) -> KernelBuild:
     """Its part about the kernel; raises `UsageError` where there is none."""
-    return _known(
-        of(release).kernel, f"how kernels of {release.title} are built is not known: releases/{release.name}.toml"
-    )
+    return _known(of(release).kernel, "kernel", f"how kernels of {release.title} are built is not known")
 
 
 def efi(release: Release) -> Loaders:
     """Its part about UEFI; raises `UsageError` where there is none."""
-    return _known(
-        of(release).efi, f"{release.title} has nothing that UEFI firmware could start: releases/{release.name}.toml"
-    )
+    return _known(of(release).efi, "efi", f"{release.title} has nothing that UEFI firmware could start")
 
 
 def loader(release: Release) -> Loaders:
     """Its part about a loader beside the world's; raises `UsageError` where there is none."""
-    return _known(
-        of(release).loader, f"{release.title} has no loader but its world's: releases/{release.name}.toml"
-    )
+    return _known(of(release).loader, "loader", f"{release.title} has no loader but its world's")
 
 
 def iso(release: Release) -> Iso:
     """Its part about CDs; raises `UsageError` where there is none."""
-    return _known(
-        of(release).iso, f"{release.title} has no live system that dfbuild knows of: releases/{release.name}.toml"
-    )
+    return _known(of(release).iso, "iso", f"{release.title} has no live system that dfbuild knows of")
 
 
 def cd_efi(release: Release) -> Loaders:
@@ -401,5 +404,7 @@ def hammer2(release: Release) -> Hammer2:
     """Its part about HAMMER2; raises `UsageError` where there is none."""
     found = of(release).image.hammer2
     if found is None:
-        raise UsageError(f"{release.title} has no HAMMER2 that dfbuild knows of: releases/{release.name}.toml")
+        raise UsageError(
+            f"{release.title} has no HAMMER2 that dfbuild knows of: its data have no [build.image.hammer2]"
+        )
     return found

@@ -80,7 +80,7 @@ def steps(new: str, old: str) -> dict[str, str]:
 
 
 def nth(first: str, number: int) -> str:
-    """The guest's name for the disk with that number, 0 for the one that it calls `first`. Pure."""
+    """The guest's name for the disk with that number, where it calls number 0 `first`: vbd0, da0. Pure."""
     return f"{first.rstrip('0123456789')}{number}"
 
 

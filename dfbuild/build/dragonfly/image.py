@@ -23,7 +23,7 @@ from dfbuild.model import StepKind
 from dfbuild.releases import Release
 from dfbuild.workspace import remove
 
-_HOST_KEY = "etc/ssh/ssh_host_rsa_key"
+HOST_KEY = "etc/ssh/ssh_host_rsa_key"
 _BOOT = "boot"
 _BOOT_CONFIG = "boot.config"
 """What boot2 reads at the top of partition a."""
@@ -93,7 +93,7 @@ def recipe(
         else disks.plan(sizes, firmware, root)
     )
     files = dragonfly.files(settings(release, identity, disk_model, tunables, hammer2=hammer2))
-    files |= {f"{_HOST_KEY}.pub": f"{identity.host_public}\n".encode()}
+    files |= {f"{HOST_KEY}.pub": f"{identity.host_public}\n".encode()}
     if hammer2:
         files[f"{_BOOT}/{_BOOT_CONFIG}"] = files[_BOOT_CONFIG]
 
@@ -106,7 +106,7 @@ def recipe(
         laid = kitchen.needs[len(made) :]
         kitchen.say("laying out the root file system")
         logs = [part.lay(need.path, tree) for need in laid]
-        for path, content in {**files, _HOST_KEY: identity.host_key.read_bytes()}.items():
+        for path, content in {**files, HOST_KEY: identity.host_key.read_bytes()}.items():
             part.replace(tree, path, content)
         text = "\n".join([*logs, dragonfly.log(), *((one.path / part.LOG).read_text() for one in made)])
         entries = manifest.scan(tree, manifest.parse_log(text, part.names(tree)))
@@ -144,7 +144,8 @@ def nodes(world: Recipe) -> Recipe:
         (need,) = kitchen.needs
         directory = kitchen.directory / "dev"
         directory.mkdir()
-        devices.make(disks.read(need.path / part.ROOT, "dev/MAKEDEV").decode(), directory, step.runner(kitchen))
+        script = disks.read(need.path / part.ROOT, "dev/MAKEDEV").decode("latin-1")
+        devices.make(script, directory, step.runner(kitchen))
         log = devices.log(directory)
         (kitchen.directory / part.LOG).write_text(log, encoding="ascii")
         remove(directory)

@@ -24,9 +24,9 @@ from dfbuild.image.ufs import Run
 from dfbuild.model import Disk, Media, StepKind, Verdict
 from dfbuild.releases import Release
 from dfbuild.releases.schema import Crash, Stage
+from dfbuild.source import changed_meanwhile
 from dfbuild.workspace import remove
 
-_HOST_KEY = "etc/ssh/ssh_host_rsa_key"
 _SEED = iso.Volume("DFBUILD_SEED")
 _MARGIN = 16
 """MiB of a disk beside its partitions, for label, alignment and what the geometry leaves over."""
@@ -39,6 +39,7 @@ def raw(release: Release, medium: Path, digest: str) -> Recipe:
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         kitchen.say(f"copying {medium.name}")
         disk.convert(medium, kitchen.directory / DISK, step.runner(kitchen, medium))
+        _require_same(medium, digest)
         return {"medium": digest, "ssh": False}
 
     return Recipe(StepKind.IMAGE, f"disk {digest[:12]}", {"release": release.name, "medium": digest}, make)
@@ -64,13 +65,13 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
         "mark": mark,
     })  # fmt: skip
     files = {**dragonfly.files(image.settings(release, keys)), **dragonfly.base(release.probes)}
-    files |= {f"{_HOST_KEY}.pub": f"{keys.host_public}\n".encode()}
+    files |= {f"{image.HOST_KEY}.pub": f"{keys.host_public}\n".encode()}
     public = {**script, **{f"root/{path}": content for path, content in files.items()}}
 
     def make(kitchen: Kitchen) -> Mapping[str, Any]:
         work, run = kitchen.directory, step.runner(kitchen, medium)
         beside, blank, kept = work / "seed.iso", work / "blank.qcow2", work / "kept"
-        seed(work / "seed", {**public, f"root/{_HOST_KEY}": keys.host_key.read_bytes()}, beside, run)
+        seed(work / "seed", {**public, f"root/{image.HOST_KEY}": keys.host_key.read_bytes()}, beside, run)
         size = own.root + sizes.swap + _MARGIN
         run(["qemu-img", "create", "-q", "-f", "qcow2", blank, f"{size}M"], {})
         kept.mkdir(mode=0o700)
@@ -81,6 +82,7 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
         disk.flatten(kept / "disk0.qcow2", made, run)
         for left in (work / "seed", beside, kept, blank):
             remove(left)
+        _require_same(medium, digest)
         kitchen.say("booting what was installed")
         booted = boot(release, Media(disks=(Disk(made),)), kitchen, "boot")
         return {"medium": digest, "installed": installed, "booted": booted, "ssh": True}
@@ -95,6 +97,12 @@ def recipe(release: Release, medium: Path, digest: str, keys: Identity, boot: Bo
     }
     minutes = own.minutes * release.console.emulation_factor + _BOOT_MINUTES
     return Recipe(StepKind.IMAGE, f"disk {digest[:12]}", inputs, make, minutes=minutes, guest=shape.memory)
+
+
+def _require_same(medium: Path, digest: str) -> None:
+    """Raise `InfraError` unless the file has that SHA-256 still, by which what was made of it is known."""
+    if disk.digest(medium) != digest:
+        raise changed_meanwhile(medium)
 
 
 def installing(release: Release, mark: str) -> Release:

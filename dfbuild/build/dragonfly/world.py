@@ -24,7 +24,7 @@ from dfbuild.releases import Release
 from dfbuild.releases.schema import Protection
 from dfbuild.sandbox import Mount, Sandbox
 from dfbuild.source import Tree, changed_meanwhile
-from dfbuild.workspace import write_among
+from dfbuild.workspace import remove, write_among
 
 _MAKE_CONF = OBJ / "make.conf"
 _CFLAGS = "-O -pipe"
@@ -88,7 +88,7 @@ class _Making:
             if _digest(self._tree.path, kernel_files(self._tree.path, self._world.kernel)) != self.inputs["kernel"]:
                 raise changed_meanwhile(self._tree.path)
         for rest in (here.path, kitchen.directory / "edited", kitchen.directory / "sys"):
-            shutil.rmtree(rest)
+            remove(rest)
         return made
 
     def _everything(self, kitchen: Kitchen, place: Path) -> Mapping[str, Any]:

@@ -30,9 +30,15 @@ class Agent:
         self._asked = self._answered = 0
 
     def await_ready(self, deadline: Deadline) -> None:
-        """Wait for the agent's first word, after which dom0 is up. Raises `HypervisorGone`."""
+        """Wait for the agent's first word, after which dom0 is up. Raises `HypervisorGone`, and `InfraError` for
+        another word than that."""
         with deadline.holding(self._lock, "others who ask dom0"):
             while not self._pending.startswith(_READY):
+                if not _READY.startswith(self._pending[: len(_READY)]):
+                    raise InfraError(
+                        f"before dom0's agent the shell there says {self._pending[:80]!r}",
+                        hint="its user's shell has to begin without a word",
+                    )
                 self._receive(deadline, "dom0 to come up")
             self._pending = self._pending.removeprefix(_READY)
 

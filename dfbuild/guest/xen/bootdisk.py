@@ -90,12 +90,15 @@ _PLACES = 0x9E
 """Where the data behind the code begin."""
 
 _HIGHEST = 0x37FFFFFF
+_KERNEL = 0x100000
+"""Where a bzImage's kernel is loaded, and begins to unpack itself."""
 
 
 def boot_disk(kernel: bytes, initrd: bytes, append: str, memory: int) -> bytes:
     """A raw disk image that boots the bzImage `kernel` in a guest with `memory` MiB.
 
-    Raises `InfraError` for what is no bzImage, `UsageError` for a command line that is too long.
+    Raises `InfraError` for what is no bzImage, `UsageError` for a command line that is too long, and
+    for memory that is too small.
     """
     if len(kernel) < 0x250 or kernel[0x202:0x206] != b"HdrS":
         raise InfraError("an HVM guest boots a bzImage, and this kernel is none")
@@ -107,6 +110,8 @@ def boot_disk(kernel: bytes, initrd: bytes, append: str, memory: int) -> bytes:
     # initrd_addr_max (Documentation/x86/boot.rst); headers before 2.03 have none.
     highest = struct.unpack_from("<I", kernel, 0x22C)[0] or _HIGHEST
     place = (min(memory << 20, highest + 1) - _KEPT_FREE - len(initrd)) & ~0xFFF
+    if place < _KERNEL + len(rest):
+        raise UsageError(f"kernel and initrd do not fit into the {memory} MiB of an HVM guest", key="memory")
     setup[0x210] = 0xFF  # type_of_loader: one without a number
     setup[0x211] |= 0x80  # loadflags: CAN_USE_HEAP
     struct.pack_into("<II", setup, 0x218, place if initrd else 0, len(initrd))
@@ -140,5 +145,5 @@ def _data(sectors: int, kernel: int, chunks: int, initrd: int) -> bytes:
     source = struct.pack("<HHBBH", 0xFFFF, 0x0000, 0x01, 0x93, 0)
     target = struct.pack("<HHBBH", 0xFFFF, 0x0000, 0x10, 0x93, 0)
     table = bytes(16) + source + target + bytes(16)
-    counts = struct.pack("<IIHHI", 0x100000, 1 + sectors, kernel, chunks, initrd)
+    counts = struct.pack("<IIHHI", _KERNEL, 1 + sectors, kernel, chunks, initrd)
     return b"\0\0" + packet + table + counts

@@ -55,7 +55,7 @@ class DomainGuest(QemuGuest):
         threading.Thread(target=self._watch, args=(qmp, self._events), name="xen-events", daemon=True).start()
 
     def _watch(self, qmp: Qmp, events: socket.socket) -> None:
-        with contextlib.suppress(OSError), events.makefile("r", encoding="utf-8") as lines:
+        with contextlib.suppress(OSError), events.makefile("r", encoding="ascii", errors="replace") as lines:
             for line in lines:
                 cause = _CAUSES.get(line.strip())
                 if cause is not None:
@@ -97,7 +97,7 @@ class DomainGuest(QemuGuest):
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────
     def stop(self, deadline: Deadline) -> Exit:
         if self.state in (State.RUNNING, State.PAUSED) and deadline.remaining() > _PATIENCE:
-            with contextlib.suppress(InfraError, DeadlineExceeded, Cancelled):
+            with contextlib.suppress(InfraError, DeadlineExceeded, Cancelled, OSError):
                 limit = deadline.sooner(min(_FAREWELL_SECONDS, deadline.remaining() / 2))
                 for name, verb in _FAREWELL.items():
                     said = self._agent.run(f"({self._script} {verb}); true", limit)

@@ -77,6 +77,11 @@ def examine(host: GivenXenHost, shapes: Iterable[Shape], deadline: Deadline) -> 
     except DeadlineExceeded as error:
         raise UsageError(f"the Xen host {what} does not answer") from error
     if done.status == 0:
+        if done.output:
+            raise UsageError(
+                f"the shell of the Xen host {what} says {done.output[:80]!r} where nothing was to be said",
+                hint="its user's shell has to begin without a word: see what it reads at its start",
+            )
         return
     if found := re.search(rf"^{_UNFIT}(\d+)$", done.output, re.MULTILINE):
         need = wanted[int(found[1])]

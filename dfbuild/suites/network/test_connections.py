@@ -127,12 +127,26 @@ def many(guest: Session) -> int:
     return STORM if guest.manifest.overcommit <= 1 else QUEUE
 
 
-def test_connect_storm(many: int, services: Services, samples: Samples, fact: Fact, deadline: Deadline) -> None:
+@pytest.fixture
+def held() -> Iterator[contextlib.ExitStack]:
+    """Holds connections until the check is over: those that have not ended by then are reset."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def test_connect_storm(
+    many: int,
+    services: Services,
+    held: contextlib.ExitStack,
+    samples: Samples,
+    fact: Fact,
+    deadline: Deadline,
+) -> None:
     """Many connections, all open at once: every one is accepted, and its data read to the last byte."""
     accepted, got = (services.count(counter, "discard", deadline) for counter in ("accepted", "bytes"))
     patience = deadline.sooner(deadline.remaining() / 2, what="all connections")
     begin = time.monotonic()
-    conversations = _storm(services, many, patience)
+    conversations = _storm(services, many, held, patience)
     seconds = time.monotonic() - begin
     fact("retransmissions", sum(conversation.retransmissions for conversation in conversations))
     states = Counter(conversation.connection.state for conversation in conversations)
@@ -149,7 +163,7 @@ def test_connect_storm(many: int, services: Services, samples: Samples, fact: Fa
     assert got == many * len(WORD), f"the guest's server read {got} of {many * len(WORD)} bytes"
 
 
-def _storm(services: Services, many: int, deadline: Deadline) -> list[Conversation]:
+def _storm(services: Services, many: int, held: contextlib.ExitStack, deadline: Deadline) -> list[Conversation]:
     """Those of `many` connections that were begun by `deadline`; all, unless many of them are stuck."""
     conversations: list[Conversation] = []
     pending: list[Conversation] = []
@@ -161,7 +175,7 @@ def _storm(services: Services, many: int, deadline: Deadline) -> list[Conversati
     with contextlib.suppress(DeadlineExceeded):
         for _ in range(many):
             services.peer.wait(lambda: fewer_than(IN_FLIGHT), deadline, "handshakes")
-            pending.append(services.start("discard"))
+            pending.append(held.enter_context(services.start("discard")))
             conversations.append(pending[-1])
         services.peer.wait(lambda: fewer_than(1), deadline, "handshakes")
     return conversations
