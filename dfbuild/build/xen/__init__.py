@@ -26,7 +26,6 @@ from dfbuild.workspace import Workspace
 
 XEN, KERNEL, INITRD = "xen", "vmlinux", "initrd"
 _BUSYBOX = "bin/busybox"
-_VERSIONED = "usr/lib/xen-4.17"
 
 
 def recipe(workspace: Workspace) -> Recipe:
@@ -51,7 +50,7 @@ def recipe(workspace: Workspace) -> Recipe:
         content = {target: (path.read_bytes(), 0o755) for target, path in programs.items()}
         content |= {f"modules/{path.name}": (path.read_bytes(), 0o644) for path in _modules(kernel.path)}
         content |= {name: (text, 0o755 if text.startswith(b"#!") else 0o644) for name, text in files.items()}
-        links = {"usr/lib/xen": PurePosixPath(_VERSIONED).name}
+        links = dict(data.links)
         for applet in applets(kitchen, programs[_BUSYBOX]):
             links.setdefault(f"bin/{PurePosixPath(applet).name}", f"/{_BUSYBOX}")
         entries = list(_entries(content, {name: to for name, to in links.items() if name not in content}))

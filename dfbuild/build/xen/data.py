@@ -22,5 +22,7 @@ class HostFile(Strict):
     """The hypervisor's path in the packages, compressed by gzip."""
     epoch: int
     """Seconds since 1970 that all files are dated with."""
+    links: dict[str, str]
+    """Path in dom0 ▸ what the link there leads to."""
     install: dict[str, str]
     """Path in dom0 ▸ path in the packages. Shared libraries come along by themselves."""
