@@ -13,6 +13,20 @@ from dfbuild.model import StageReached
 from dfbuild.releases.schema import Stage
 
 _LINE = 4096
+_SHOWN = 100
+"""Characters of the last line that are told: behind it comes where the guest was."""
+_WORD = re.compile(rb"[0-9A-Za-z]{2}")
+
+
+def overwritten(line: bytes) -> bytes:
+    """What is left to see of a line with backspaces, by which loaders turn their spinners. Pure."""
+    seen = bytearray()
+    for byte in line:
+        if byte == 0x08:
+            del seen[-1:]
+        else:
+            seen.append(byte)
+    return bytes(seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +73,10 @@ class BootTracker:
 
     @property
     def last_line(self) -> str:
-        """The last line with something on it, finished or not, as safe text."""
+        """The last line with a word on it, finished or not, as safe text; else the last one with anything on it."""
         open_line = self._carry[self._lead :].strip()
-        return printable(open_line or self._last_line)[-200:]
+        telling = open_line if _WORD.search(open_line) or not self._last_line else self._last_line
+        return printable(overwritten(telling))[-_SHOWN:]
 
     def feed(self, chunk: bytes, offset: int, now: float) -> tuple[StageReached, ...]:
         """Take the bytes at `offset`, which follow those taken before; the stages that they reach."""
@@ -88,7 +103,9 @@ class BootTracker:
         newline = buffer.rfind(b"\n")
         if newline >= 0:
             complete = buffer[max(0, newline - _LINE) : newline].strip()
-            self._last_line = complete.rpartition(b"\n")[2].strip() or self._last_line
+            last = complete.rpartition(b"\n")[2].strip()
+            if last and (_WORD.search(last) or not self._last_line):
+                self._last_line = last
         start = max(consumed, newline + 1, len(buffer) - _LINE)
         # One byte more, so that `^` does not match in the middle of a line.
         self._lead = int(start > 0 and buffer[start - 1 : start] != b"\n")

@@ -27,6 +27,8 @@ _TAKEN_BACK = re.compile(rb"[^\x08]\x08")
 _CPU = re.compile(r"^cpu \d+ .*:$|^  (?:at|from) .*$", re.MULTILINE)
 _CALLS = 24
 _LOGS = (".log", ".txt")
+_END = 2**62
+"""A place beyond the end of every transcript: where a guest fell silent, its last lines say most."""
 _NOT_ITS_OWN = ("console.log", "suites.log", "holder.log")
 
 
@@ -70,13 +72,14 @@ class Excerpts:
 
     def of(self, cell: CellRecord, failure: Failure) -> tuple[ConsoleLine, ...]:
         """The console lines that show a failure of `cell`; empty if there are none, or is no transcript."""
-        if failure.console is None or failure.silent or cell.attempt == 0 or self._left == 0:
+        span = failure.console if failure.check else failure.console or (_END, _END)
+        if span is None or failure.silent or cell.attempt == 0 or self._left == 0:
             return ()
         log = cell_directory(self._workspace, self._run.id, cell.id, cell.attempt) / "console.log"
         try:
             if log not in self._times:
                 self._times[log] = Times(log)
-            lines = console_lines(log, self._times[log], *failure.console)
+            lines = console_lines(log, self._times[log], *span)
             if not failure.check:
                 lines = annotated(lines, failure.detail.splitlines())
         except OSError:

@@ -17,7 +17,7 @@ class Failure:
     """A cell that ended badly (`check` is empty), or a check that failed in it.
 
     `what` is a verdict or `fail`. `detail` is guest or compiler text, hostile. `console` is the byte span of the
-    cell's transcript that shows it: (n, n) the place n, None if there is nothing there. `repeat` is the one line
+    cell's transcript that shows it: (n, n) the place n, None if that is not known. `repeat` is the one line
     that does it again. A build step that failed is one failure; `also` are the other cells that needed it.
     """
 
@@ -42,8 +42,6 @@ class Failure:
 
 _CLASS = re.compile(r"^dfbuild(?:\.\w+)+: ", re.MULTILINE)
 _CRASHED = "dfbuild.errors.GuestCrashed: "
-_END = 2**62
-"""A place beyond the end of every transcript: where a guest fell silent, its last lines say most."""
 
 
 def failures(run: RunRecord) -> tuple[Failure, ...]:
@@ -104,7 +102,7 @@ def _of_guest(run: RunRecord, cell: CellRecord) -> Iterator[Failure]:
             what=str(cell.verdict),
             title=cell.title,
             detail=cell.crash.excerpt if cell.crash else "",
-            console=(cell.crash.offset, cell.crash.offset) if cell.crash else (_END, _END),
+            console=(cell.crash.offset, cell.crash.offset) if cell.crash else None,
             repeat=cell_line(run, cell.id),
             during=next((check.check for check in failed if _of_end(cell, check)), ""),
         )

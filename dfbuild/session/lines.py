@@ -13,8 +13,13 @@ _UNIT, _FUNCTION, _LINE, _SOURCE, _INCLUDED = 0x00, 0x24, 0x44, 0x64, 0x84
 
 
 class Lines(Protocol):
-    def line(self, address: int) -> str:
-        """`file:line` with the file's whole path; empty where that is not known."""
+    def line(self, address: int, function: int) -> tuple[str, str]:
+        """`file:line` of an address in the function that begins at another one, with the file's whole path; empty
+        where that is not known.
+
+        Where the line is of a header's function that was expanded there, that one is the second, and the first the
+        last line before it that is of the function's own file.
+        """
         ...
 
 
@@ -32,21 +37,34 @@ class Dwarf:
         self._info = info
         self._units = info.get_aranges()
 
-    def line(self, address: int) -> str:
+    def line(self, address: int, function: int) -> tuple[str, str]:
         offset = self._units.cu_offset_at_addr(address) if self._units is not None else None
         if offset is None:
-            return ""
+            return "", ""
         unit = self._info.get_CU_at(offset)
         program = self._info.line_program_for_CU(unit)
-        before = None
+        before = first = own = None
         for entry in program.get_entries() if program is not None else ():
             state = entry.state
             if state is None:
                 continue
-            if before is not None and before.address <= address < state.address:
-                return f"{_file(unit, program.header, before.file)}:{before.line}"
+            if before is not None and before.address < state.address:
+                if before.address <= function < state.address:
+                    first = before
+                if first is not None and before.file == first.file:
+                    own = before
+                if before.address <= address < state.address:
+                    return _told(*(_line(unit, program.header, one) for one in (own or before, before)))
             before = None if state.end_sequence else state
-        return ""
+        return "", ""
+
+
+def _told(own: str, there: str) -> tuple[str, str]:
+    return own, "" if own == there else there
+
+
+def _line(unit: Any, header: Any, state: Any) -> str:
+    return f"{_file(unit, header, state.file)}:{state.line}"
 
 
 def _file(unit: Any, header: Any, number: int) -> str:
@@ -83,12 +101,16 @@ class Stabs:
         found.sort()
         self._found = found
 
-    def line(self, address: int) -> str:
-        at = bisect.bisect_right(self._found, (address, "\U0010ffff", 0)) - 1
+    def line(self, address: int, function: int) -> tuple[str, str]:
+        at, first = self._at(address), self._at(function)
         if at < 0:
-            return ""
-        _, file, number = self._found[at]
-        return f"{file}:{number}"
+            return "", ""
+        file = self._found[max(first, 0)][1]
+        own = next((one for one in range(at, first - 1, -1) if self._found[one][1] == file), at)
+        return _told(*(f"{self._found[one][1]}:{self._found[one][2]}" for one in (own, at)))
+
+    def _at(self, address: int) -> int:
+        return bisect.bisect_right(self._found, (address, "\U0010ffff", 0)) - 1
 
 
 def _path(*parts: bytes) -> str:

@@ -65,7 +65,8 @@ class _Table:
         self._lines = lines.of(elf)
 
     def place(self, address: int, *, back: int) -> tuple[str, str]:
-        """`function+0x1f`, and `file:line` of what is `back` bytes before it; empty where they are not known."""
+        """`function+0x1f`, and `file:line` of what is `back` bytes before it, with that of a header's function if
+        one was expanded there; empty where they are not known."""
         # What calls a function that never returns may be its caller's last, and what is behind it another's first.
         there = address - back
         at = bisect.bisect_right(self._starts, there) - 1
@@ -75,7 +76,13 @@ class _Table:
         name, size = self._functions[start]
         if there >= start + size:
             return "", ""
-        return f"{name}+{address - start:#x}", self._lines.line(there).removeprefix(self._source)
+        own, expanded = (line.removeprefix(self._source) for line in self._lines.line(there, start))
+        return f"{name}+{address - start:#x}", f"{own}, in {_short(expanded)}" if expanded else _short(own)
+
+
+def _short(line: str) -> str:
+    """A line of a file of the tree as it is; of one elsewhere, which objects alone have, what includes call it."""
+    return "/".join(line.rsplit("/", 2)[-2:]) if line.startswith("/") else line
 
 
 @functools.lru_cache(maxsize=1)

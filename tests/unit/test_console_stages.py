@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfbuild.console.stages import BootTracker
+from dfbuild.console.stages import BootTracker, overwritten
 from dfbuild.releases.schema import Stage
 
 STAGES = (
@@ -55,6 +55,22 @@ def test_a_missed_deadline_names_the_stage_and_the_last_line() -> None:
     assert (overdue.stage, overdue.waited, overdue.silent) == ("login", 20.0, False)
     assert overdue.last_line == "Starting \\x1b[1mthings"
     assert "'login' not reached within 20.0 s" in str(overdue)
+
+
+def test_what_a_spinner_prints_is_no_line() -> None:
+    boot = tracker()
+    boot.feed(b"xhci.ko size 0x2a0c8 |\x08/\x08-\x08\\\x08 at 0x1a\r\n|\x08/\x08-\x08", 0, 105.0)
+    assert boot.last_line == "xhci.ko size 0x2a0c8  at 0x1a"
+    alone = tracker()
+    alone.feed(b"|\x08/\x08", 0, 105.0)
+    assert alone.last_line == ""
+
+
+@given(st.binary(max_size=200))
+def test_what_is_overwritten_has_no_backspaces(line: bytes) -> None:
+    seen = overwritten(line)
+    assert b"\x08" not in seen and len(seen) <= len(line)
+    assert b"\x08" in line or seen == line
 
 
 def test_progress_does_not_move_a_stages_deadline() -> None:

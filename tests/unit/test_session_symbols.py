@@ -160,13 +160,53 @@ def test_the_stabs_of_old_compilers() -> None:
         (0x24, b"locked:f(0,1)", 0, 0xC0100010),
         (0x44, b"", 70, 0),
     )
-    assert lines.line(0xC0100000) == lines.line(0xC0100005) == "/usr/src/sys/kern/spin.c:3"
-    assert lines.line(0xC0100006) == "/usr/src/sys/kern/spin.c:4"
-    assert lines.line(0xC0100011) == "/usr/obj/usr/src/sys/UP/machine/lock.h:70"
-    assert lines.line(0xC00FFFFF) == ""
+    spin, locked = 0xC0100000, 0xC0100010
+    assert lines.line(spin, spin) == lines.line(spin + 5, spin) == ("/usr/src/sys/kern/spin.c:3", "")
+    assert lines.line(spin + 6, spin) == ("/usr/src/sys/kern/spin.c:4", "")
+    assert lines.line(locked + 1, locked) == ("/usr/obj/usr/src/sys/UP/machine/lock.h:70", "")
+    assert lines.line(spin - 1, spin - 1) == ("", "")
+
+
+def test_what_stabs_say_of_headers_that_were_expanded() -> None:
+    lines = stabs(
+        (0x64, b"/usr/src/sys/kern/spin.c", 0, 0xC0100000),
+        (0x24, b"spin:F(0,15)", 0, 0xC0100000),
+        (0x44, b"", 3, 0),
+        (0x44, b"", 5, 2),
+        (0x84, b"/usr/obj/UP/machine/lock.h", 0, 0),
+        (0x44, b"", 70, 4),
+        (0x84, b"/usr/src/sys/kern/spin.c", 0, 0),
+        (0x44, b"", 6, 8),
+    )
+    header = "/usr/obj/UP/machine/lock.h:70"
+    assert lines.line(0xC0100005, 0xC0100000) == ("/usr/src/sys/kern/spin.c:5", header)
+    assert lines.line(0xC0100008, 0xC0100000) == ("/usr/src/sys/kern/spin.c:6", "")
+
+
+@pytest.mark.parametrize("format", ["-gdwarf-2", "-gdwarf-4", "-gdwarf-5"])
+def test_of_a_function_that_a_header_expands_the_place_of_that_is_told_first(tmp_path: Path, format: str) -> None:
+    (tmp_path / "src/kern").mkdir(parents=True)
+    (tmp_path / "obj/machine").mkdir(parents=True)
+    (tmp_path / "obj/machine/lock.h").write_text(
+        "static inline __attribute__((always_inline)) void lock(volatile int *word)\n{\n    *word = 1;\n}\n"
+    )
+    (tmp_path / "src/kern/spin.c").write_text(
+        '#include "machine/lock.h"\nvolatile int word;\nvoid spin(void)\n{\n    word = 0;\n    lock(&word);\n}\n'
+        "int main(void)\n{\n    spin(); return 0;\n}\n"
+    )
+    words = ["gcc", format, "-O1", "-no-pie", "-Iobj", "-o", "kernel", f"{tmp_path}/src/kern/spin.c"]
+    subprocess.run(words, cwd=tmp_path, check=True)
+    dumped = subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", tmp_path / "kernel"], check=True, capture_output=True, text=True
+    ).stdout
+    body = dumped.partition("<spin>:")[2].partition("\n\n")[0]
+    store = re.search(r"^ +([0-9a-f]+):\s+movl +\$0x1,", body, re.MULTILINE)
+    assert store is not None
+    told = annotate(f"at {int(store[1], 16):016x}", Symbols(tmp_path / "kernel", f"{tmp_path}/src"))
+    assert re.search(r" spin\+0x[0-9a-f]+ \(kern/spin\.c:[56], in machine/lock\.h:3\)$", told)
 
 
 @given(st.binary(), st.binary(), st.integers(0, 2**64 - 1))
 def test_any_bytes_have_lines_or_none(table: bytes, strings: bytes, address: int) -> None:
-    found = Stabs(table, strings).line(address)
-    assert not found or found.rpartition(":")[2].isdigit()
+    for found in Stabs(table, strings).line(address, address):
+        assert not found or found.rpartition(":")[2].isdigit()
