@@ -7,6 +7,7 @@ import contextlib
 import json
 import shlex
 import sys
+from pathlib import Path
 
 from dfbuild.build.store import BUILD_SECONDS, ArtefactStore, build_all
 from dfbuild.cli import xenhost
@@ -14,20 +15,25 @@ from dfbuild.cli.choice import Chosen, choose, live_target, one
 from dfbuild.cli.progress import say
 from dfbuild.console.text import Printable
 from dfbuild.deadline import Deadline
-from dfbuild.errors import UsageError
+from dfbuild.errors import DeadlineExceeded, InfraError, UsageError
 from dfbuild.matrix import xen
 from dfbuild.model import Cell, Media
 from dfbuild.releases import Release
+from dfbuild.releases.schema import SshShell
 from dfbuild.session import attach, boot_seconds, keep
-from dfbuild.shell import open_shell
-from dfbuild.shell.protocol import StreamingShell
-from dfbuild.workspace import Workspace
+from dfbuild.session.attached import AttachedSession
+from dfbuild.session.protocol import Manifest
+from dfbuild.shell import open_shell, openssh
+from dfbuild.shell.protocol import Shell, StreamingShell
+from dfbuild.workspace import Workspace, atomic_write
 
 _UP_SECONDS = 900.0
 """What is needed beside the boot: a Xen host made for the guest boots before it."""
 _EXAMINE_SECONDS = 60.0
 _DOWN_SECONDS = 15.0
 _COMMAND_SECONDS = 3600.0
+_ENTER_SECONDS = 120.0
+"""Until there is a shell: an emulated CPU that is busy takes its time for a login."""
 _FOREVER = 1e9
 _PIECE = 1 << 20
 
@@ -43,7 +49,6 @@ def up(arguments: argparse.Namespace) -> int:
     release, media = _media(arguments, chosen, cell, Deadline.after(BUILD_SECONDS, what=cell.id))
     up_seconds = _UP_SECONDS + boot_seconds(cell.shape, release)
     manifest = keep.up(workspace, name, release, cell, media, Deadline.after(up_seconds, what=cell.id), say)
-    host, port = manifest.ssh or ("", 0)
     if arguments.json:
         json.dump(
             {"name": name, "cell": cell.id, "ssh": manifest.ssh, "transcript": str(manifest.transcript)}, sys.stdout
@@ -54,13 +59,21 @@ def up(arguments: argparse.Namespace) -> int:
     where = f"--work {shlex.quote(str(workspace.root))} " if arguments.work else ""
     via = "" if manifest.ssh else "--via serial "
     print(f"  dfbuild guest exec {where}{via}{shlex.quote(name)} COMMAND")
-    if manifest.login.key:
-        print(f"  ssh -i {shlex.quote(str(manifest.login.key))} -p {port} {manifest.login.user}@{host}")
+    if manifest.ssh and release.shell.ssh and manifest.login.key:
+        print(f"  ssh -F {shlex.quote(str(_ssh_config(manifest, release.shell.ssh)))} {shlex.quote(name)}")
     # pytest knows the usual work directory only; elsewhere the guest is named by its file.
     known = str(manifest.transcript.with_name("guest.json")) if arguments.work else name
     print(f"  pytest --pyargs dfbuild.suites --dfbuild-guest {shlex.quote(known)}")
     print(f"  dfbuild guest down {where}{shlex.quote(name)}")
     return 0
+
+
+def _ssh_config(manifest: Manifest, data: SshShell) -> Path:
+    """A file with which OpenSSH's client gets into the guest, and recognises it."""
+    place = manifest.transcript.parent
+    atomic_write(place / "known_hosts", openssh.known_host(manifest))
+    atomic_write(place / "ssh_config", openssh.config(manifest, data, place / "known_hosts"))
+    return place / "ssh_config"
 
 
 def _media(arguments: argparse.Namespace, chosen: Chosen, cell: Cell, deadline: Deadline) -> tuple[Release, Media]:
@@ -114,7 +127,7 @@ def execute(arguments: argparse.Namespace) -> int:
     deadline = Deadline.after(_COMMAND_SECONDS)
     shown = _Shown()
     try:
-        with contextlib.closing(open_shell(session, manifest.release, arguments.via, deadline)) as shell:
+        with contextlib.closing(_entered(session, manifest, arguments.via, deadline)) as shell:
             command = " ".join(arguments.words)
             if isinstance(shell, StreamingShell) and not arguments.json:
                 status = shell.stream(command, deadline, shown.more)
@@ -130,6 +143,18 @@ def execute(arguments: argparse.Namespace) -> int:
         shown.more(answer.output)
         shown.end()
     return answer.status
+
+
+def _entered(session: AttachedSession, manifest: Manifest, via: str, deadline: Deadline) -> Shell:
+    """A shell in the guest. Raises `InfraError` for one that lets nobody in."""
+    try:
+        return open_shell(session, manifest.release, via, deadline.sooner(_ENTER_SECONDS, what="a shell"))
+    except DeadlineExceeded as error:
+        deadline.check()
+        raise InfraError(
+            f"{manifest.name} does not answer: {error.message}",
+            hint=f"what it prints: dfbuild guest console {manifest.name}",
+        ) from error
 
 
 class _Shown:

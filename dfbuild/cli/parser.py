@@ -137,7 +137,7 @@ def _report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     report = _command(commands, "report", "dfbuild.cli.report:run", "show a run, and what changed since another")
     report.add_argument("run_id", nargs="?", metavar="RUN", help="run (default: the last one)")
     report.add_argument("--against", metavar="RUN", help="compare with this run; the stored report stays as it is")
-    _file(report.add_argument("--junit", metavar="FILE", help="write JUnit XML"))
+    _file(report.add_argument("--junit", metavar="FILE", help="write JUnit XML (-: to standard output)"))
     _file(report.add_argument("--html", metavar="FILE", help="write the page"))
     _workspace(report)
     _json(report)

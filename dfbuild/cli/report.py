@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _write(where: str, text: bytes | str) -> None:
     """Write what is asked for to the file `where`: a new file in the place of one, else through what is there."""
     path = Path(where)
-    if where == "/dev/stdout":
+    if where in ("-", "/dev/stdout"):
         # What is printed besides goes behind it, wherever that is.
         print(text.decode() if isinstance(text, bytes) else text, flush=True)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dfbuild.model import CheckResult, Outcome, Verdict
 from dfbuild.results.records import CellRecord, RunRecord, StepRecord
@@ -19,6 +19,7 @@ class Failure:
     `what` is a verdict or `fail`. `detail` is guest or compiler text, hostile. `console` is the byte span of the
     cell's transcript that shows it: (n, n) the place n, None if that is not known. `repeat` is the one line
     that does it again. A build step that failed is one failure; `also` are the other cells that needed it.
+    Of a check `also` are others of the cell that failed in the same words, where they are `told` together.
     """
 
     cell: str
@@ -63,10 +64,18 @@ def failures(run: RunRecord) -> tuple[Failure, ...]:
 
 
 def told(run: RunRecord) -> tuple[Failure, ...]:
-    """The same for a person: a check that failed of nothing but its guest's end is told with that."""
+    """The same for a person: a check that failed of nothing but its guest's end is told with that, and checks of
+    one cell that failed in the same words are told once."""
     found = failures(run)
     crashed = {(failure.cell, failure.during) for failure in found if failure.during}
-    return tuple(failure for failure in found if (failure.cell, failure.check) not in crashed)
+    alike: dict[tuple[str, ...], list[Failure]] = {}
+    for failure in found:
+        if (failure.cell, failure.check) not in crashed:
+            words = (failure.detail,) if failure.check and failure.detail else (failure.check, "")
+            alike.setdefault((failure.cell, failure.what, *words), []).append(failure)
+    return tuple(
+        replace(first, also=(*first.also, *(one.check for one in more))) for first, *more in alike.values()
+    )
 
 
 def plain(detail: str) -> str:

@@ -144,7 +144,7 @@ def page(run: RunRecord, comparison: Comparison | None, excerpts: Excerpts) -> P
                 failure,
                 excerpts.of(cells[failure.cell], failure),
                 check_kinds.get((failure.cell, failure.check)) if failure.check else cell_kinds.get(failure.cell),
-                tuple((cell, anchors[cell]) for cell in (failure.cell, *failure.also)),
+                tuple((cell, anchors[cell]) for cell in (failure.cell, *(() if failure.check else failure.also))),
             )
             for failure in wrong[:_MOST_FAILURES]
         ),

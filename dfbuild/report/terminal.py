@@ -156,7 +156,7 @@ def _failures(console: Console, run: RunRecord, excerpts: Excerpts) -> None:
         if failure.during:
             _line(console, f"  while {safe_line(failure.during)} ran")
         for other in failure.also:
-            _line(console, f"  also in {safe_line(other)}", style="dim")
+            _line(console, f"  also {'' if failure.check else 'in '}{safe_line(other)}", style="dim")
         if number < _DETAILED:
             lines = excerpts.of(cells[failure.cell], failure)
             # A crash's own text is in the console below it.

@@ -14,6 +14,8 @@ Checksum = Literal["cksum", "crc32", "md5", "sha256"]
 Coding = Literal["base64", "uuencode"]
 
 # What printf(1) prints as itself, and no shell, terminal or field splitting takes for something else.
+_NAMED = 60
+"""Characters of a command that messages name."""
 _PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./,:=+@{}()[]<>;&|?*#^~"
 # Old ones (4.4BSD's) resolve escapes before they look for `%`, and take four digits for one that begins with 0.
 _OCTAL = tuple(b"\\%03o" % b for b in range(256))
@@ -58,6 +60,12 @@ def command_bytes(command: str) -> bytes:
     if "\0" in command:
         raise UsageError("a shell command cannot contain a NUL", hint="give binary data as standard input")
     return command.encode(errors="surrogateescape")
+
+
+def shortened(command: str) -> str:
+    """A command as messages name it: the beginning of its first line."""
+    line = command.strip().partition("\n")[0]
+    return f"`{line}`" if len(line) <= _NAMED and line == command.strip() else f"`{line[:_NAMED]}…`"
 
 
 # ── text lines of any bytes ──────────────────────────────────────────────────────────────────────────────────────

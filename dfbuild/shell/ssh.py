@@ -17,7 +17,7 @@ from dfbuild.errors import Cancelled, DeadlineExceeded, DfbuildError, InfraError
 from dfbuild.model import Login
 from dfbuild.releases.schema import Shell as ShellData
 from dfbuild.releases.schema import SshShell as SshData
-from dfbuild.shell.coding import command_bytes, digest
+from dfbuild.shell.coding import command_bytes, digest, shortened
 from dfbuild.shell.connect import connect, interruptible
 from dfbuild.shell.copy import Incoming, arriving, get_script, on_host, put_script
 from dfbuild.shell.errors import CopyFailed, LoginRefused, ShellLost
@@ -172,11 +172,12 @@ class SshShell:
         """Run `command`, give its output to `sink`, and return its status."""
         marks = Marks(secrets.token_hex(8))
         head = preface(marks.nonce, command_bytes(command))
+        what = f"{shortened(command)} over SSH"
         with self._losing(deadline), self._watch.over(deadline) as watched:
             channel = self._start(watched)
             writer = Writer(channel, head, stdin)
             try:
-                self._read(channel, marks, sink, watched)
+                self._read(channel, marks, sink, watched, what)
             except (DeadlineExceeded, Cancelled, KeyboardInterrupt, SystemExit, _SinkError):
                 if not self._watch.gone:
                     self._orphan(channel, marks)
@@ -246,10 +247,11 @@ class SshShell:
         marks: Marks,
         sink: Callable[[bytes], object],
         deadline: Deadline,
+        what: str,
         *,
         begun: bool = False,
     ) -> None:
-        """Until the command's mark, or only until it has `begun`, or the channel's end."""
+        """Until the mark of the command called `what`, or only until it has `begun`, or the channel's end."""
         while marks.status is None and not (begun and marks.pid is not None):
             ended = channel.eof_received or channel.closed
             if channel.recv_ready():
@@ -262,8 +264,8 @@ class SshShell:
                     raise EOFError("it was closed in the middle of a command")
                 return
             else:
-                deadline.select(channel.fileno(), what="a command over SSH")
-            deadline.check("a command over SSH")
+                deadline.select(channel.fileno(), what=what)
+            deadline.check(what)
 
     def _orphan(self, channel: Channel, marks: Marks) -> None:
         """End what an interrupted command started: now if that goes quickly, else over the next connection."""
@@ -272,7 +274,7 @@ class SshShell:
         deadline = Deadline.after(_GOODBYE)
         self._ending.clear()  # Its end will not come before.
         with contextlib.suppress(paramiko.SSHException, OSError, EOFError, DeadlineExceeded, ShellLost):
-            self._read(channel, marks, lambda _: None, deadline, begun=True)
+            self._read(channel, marks, lambda _: None, deadline, "the command that was interrupted", begun=True)
             if marks.pid is not None:
                 self._orphans.append(marks.pid)
                 self._reap(marks.pid, deadline)
@@ -284,7 +286,7 @@ class SshShell:
         channel = self._start(deadline)
         with contextlib.closing(channel):
             Writer(channel, preface(marks.nonce, command_bytes(reaper(pid, self._ssh.processes))), [])
-            self._read(channel, marks, lambda _: None, deadline)
+            self._read(channel, marks, lambda _: None, deadline, "the interrupted command to be ended")
         if marks.status is None:
             raise EOFError("the reaper ended without a status")
 

@@ -6,7 +6,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ class Record:
     facts: dict[str, str] = field(default_factory=dict)
     not_run: str = ""
     """Why it was not even begun."""
+    until: int | None = None
+    """Where on the console what it did itself ended, if we asked the guest something behind it."""
 
     def result(self, seconds: float, console: tuple[int, int]) -> CheckResult:
         """The verdict on all of it."""
@@ -102,6 +104,7 @@ class Attached:
         self.hung = self.late = False
         self._report = report
         self.unused: tuple[str, ...] = ()
+        self._asked: tuple[Exception | None, str | None] = (None, None)
 
     @classmethod
     def attach(cls, config: pytest.Config) -> Attached:
@@ -154,8 +157,8 @@ class Attached:
         self._report(CheckEvent(record.check))
         begin, start = time.monotonic(), self.console.size
         answer = yield
-        seconds, span = time.monotonic() - begin, (start, self.console.size)
-        self._report(ResultEvent(record.result(seconds, span)))
+        seconds, end = time.monotonic() - begin, self.console.size if record.until is None else record.until
+        self._report(ResultEvent(record.result(seconds, (start, end))))
         return answer
 
     @pytest.hookimpl(tryfirst=True)
@@ -182,7 +185,14 @@ class Attached:
         if not self.gone and not record.not_run:
             error = call.excinfo and call.excinfo.value
             self.gone = self._why_gone(wait=isinstance(error, DfbuildError))
-            if not self.gone and isinstance(error, ShellLost | DeadlineExceeded) and not self._answers():
+            waiting: str | None = ""
+            if not self.gone and isinstance(error, ShellLost | DeadlineExceeded):
+                record.until = self.console.size
+                waiting = self._waiting(error)
+                if waiting:
+                    detail = f"{phase.detail}\nwhat the guest's last processes wait for:\n{waiting}"
+                    record.phases[-1] = replace(phase, detail=detail)
+            if waiting is None:
                 self.gone = self._why_gone(wait=True)
                 if not self.gone and self.deadline.expired:
                     # It had no time to answer in.
@@ -253,14 +263,21 @@ class Attached:
     def _too_late(self, record: Record) -> None:
         record.not_run, self.late = _LATE, True
 
-    def _answers(self) -> bool:
-        """Whether a command still runs on the console: what a check waited for may have been its own fault."""
-        deadline = self.within(_ANSWER, what="an answer")
-        try:
-            self.shells.close()
-            return self.shells["serial"].run("true", deadline).status == 0
-        except (ShellLost, DeadlineExceeded, GuestError):
-            return False
+    def _waiting(self, error: Exception) -> str | None:
+        """What processes wait for, as a command on the console says; None if none answers any more.
+
+        What a check waited for may have been its own fault. All checks that want something which could not be had
+        fail of the same `error`, of which the guest is asked once.
+        """
+        if error is not self._asked[0]:
+            deadline = self.within(_ANSWER, what="an answer")
+            try:
+                self.shells.close()
+                answer = self.shells["serial"].run(self.release.commands.get("waiting", "true"), deadline)
+                self._asked = error, answer.text.rstrip() if answer.status == 0 else None
+            except (ShellLost, DeadlineExceeded, GuestError):
+                self._asked = error, None
+        return self._asked[1]
 
 
 def _phase(item: pytest.Item, call: pytest.CallInfo[None]) -> Phase:

@@ -328,7 +328,7 @@ def test_the_page_tells_the_night(nights: tuple[RunRecord, Comparison], workspac
 def test_a_disaster_still_gives_a_page_that_opens(hostile_console: Workspace) -> None:
     run = hostile_run("plain")
     failed = tuple(
-        CheckResult(f"a/{number}", Outcome.FAIL, detail="<detail> " * 20_000, console=(0, 50))
+        CheckResult(f"a/{number}", Outcome.FAIL, detail=f"{number} {'<detail> ' * 20_000}", console=(0, 50))
         for number in range(2000)
     )
     run = replace(run, cells=(replace(run.cells[0], checks=failed, verdict=Verdict.TEST_FAIL, crash=None),))
@@ -386,6 +386,18 @@ def test_a_crash_is_told_once_with_the_check_that_it_ended(
     junit_text, json_failures = junit.render(run, hostile_console), json.loads(report_json.render(run))["failures"]
     assert junitparser.JUnitXml.fromstring(junit_text.encode()).failures == 3
     assert not [word for word in (text, page, junit_text, str(json_failures)) if "dfbuild." in word]
+
+
+def test_checks_of_a_cell_that_failed_in_the_same_words_are_told_once(hostile_console: Workspace) -> None:
+    run = hostile_run("plain")
+    words = {"a/one": "timed out", "a/two": "timed out", "a/three": "3 of 4 came", "a/four": "", "a/five": ""}
+    checks = tuple(CheckResult(name, Outcome.FAIL, detail=detail) for name, detail in words.items())
+    run = replace(run, cells=(replace(run.cells[0], verdict=Verdict.TEST_FAIL, checks=checks, crash=None),))
+    found = [(one.check, one.also) for one in told(run)]
+    assert found == [("a/one", ("a/two",)), ("a/three", ()), ("a/four", ()), ("a/five", ())]
+    assert len(failures(run)) == 5
+    assert "  also a/two\n" in terminal.render(run, None, hostile_console)
+    assert ", also a/two" in Elements(html.render(run, None, hostile_console)).text
 
 
 def test_a_hang_is_told_once_with_the_check_in_which_it_came(hostile_console: Workspace) -> None:

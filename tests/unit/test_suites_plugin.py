@@ -338,6 +338,26 @@ def test_goes_on(shell, deadline): assert shell.run("echo", deadline).text == "e
     assert played.results["toy/goes-on"].outcome is Outcome.PASS
 
 
+def test_of_a_guest_that_answers_it_is_told_what_its_processes_wait_for(play: Play) -> None:
+    """Once of what several checks want, and without what was asked on the console."""
+    play.commands |= {"waiting": "17 D+ vsymlk stuck", "hiccup": "\nhiccup"}
+    played = play(
+        test_toy="""
+@pytest.fixture(scope="session")
+def views(ask): ask("hiccup")
+def test_a(views): pass
+def test_b(views): pass
+def test_c(shell, deadline): assert shell.run("echo", deadline).text == "echo"
+"""
+    )
+    first, second = (played.results[f"toy/{name}"] for name in "ab")
+    assert "what the guest's last processes wait for:\n17 D+ vsymlk stuck" in first.detail
+    assert first.detail == second.detail
+    assert sum("vsymlk" in command for command in played.shell.commands) == 1
+    assert first.console[1] < second.console[0]
+    assert played.results["toy/c"].outcome is Outcome.PASS
+
+
 def test_a_guest_that_stops_to_answer_hangs(play: Play) -> None:
     played = play(test_toy='def test_a(shell, deadline): shell.run("deaf", deadline)\n')
     assert played.results["toy/a"].outcome is Outcome.FAIL
