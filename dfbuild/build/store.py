@@ -48,6 +48,10 @@ class ArtefactStore:
         """The directory of the logs of the last attempt at `recipe`."""
         return self.workspace.logs / recipe.kind / recipe.key
 
+    def has(self, recipe: Recipe) -> bool:
+        """Whether `find` would find it, without using it."""
+        return (self.path(recipe) / MANIFEST).is_file()
+
     def find(self, recipe: Recipe) -> Artefact | None:
         """The finished artefact of `recipe`, or None if it has to be made."""
         path = self.path(recipe)

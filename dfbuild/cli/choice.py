@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dfbuild.build import bases
+from dfbuild.build.store import ArtefactStore
 from dfbuild.build.targets import Built, LiveTarget, Target, target
 from dfbuild.cli import source, xenhost
+from dfbuild.cli.progress import say
 from dfbuild.config import Matrix, load
 from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
+from dfbuild.guest.offered import require_offered
 from dfbuild.matrix.expand import asking, expand, narrow, select
 from dfbuild.matrix.machine import machine
 from dfbuild.matrix.plan import Plan, plan, require_memory
-from dfbuild.model import Cell, GivenXenHost, Refusal
+from dfbuild.model import Cell, GivenXenHost, Refusal, StepKind
 from dfbuild.releases import Release
 from dfbuild.source import Tree
 from dfbuild.suites.names import suites_with
 from dfbuild.workspace import Workspace
 
 _EXPORT_SECONDS = 600.0
+_ASK_SECONDS = 30.0
 _MOST_REASONS = 3
 
 
@@ -52,13 +58,33 @@ def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
         expansion = asking(expansion, arguments.check, suites_with(arguments.check))
     source.require_use(arguments, matrix.release)
     built = Built(arguments.build)
-    builder = target(matrix.release, lambda: _trees(arguments, matrix, workspace), machine, built)
-    if arguments.base:
-        builder = bases.Based(builder, bases.find(workspace, arguments.base, matrix.release.name))
+    trees = functools.cache(lambda: _trees(arguments, matrix, workspace))
     where = xenhost.where(arguments)
-    planned = plan(expansion.cells, expansion.refusals, builder, matrix.release, workspace, where)
+
+    def planning(userland: Callable[[], Tree]) -> tuple[Target, Plan]:
+        builder = target(matrix.release, lambda: (trees()[0], userland()), machine, built)
+        if arguments.base:
+            builder = bases.Based(builder, bases.find(workspace, arguments.base, matrix.release.name))
+        return builder, plan(expansion.cells, expansion.refusals, builder, matrix.release, workspace, where)
+
+    builder, planned = planning(lambda: trees()[arguments.keep_world])
     require_memory(planned, arguments.memory)
+    require_offered((cell.shape for cell in planned.cells), Deadline.after(_ASK_SECONDS, what="QEMU's answer"))
+    if arguments.patch and not arguments.keep_world:
+        _tell_of_worlds(planned, lambda: planning(lambda: trees()[1])[1], ArtefactStore(workspace))
     return Chosen(matrix, builder, planned, expansion.excluded, workspace, where)
+
+
+def _tell_of_worlds(planned: Plan, sparing: Callable[[], Plan], store: ArtefactStore) -> None:
+    """Say which worlds are to be built anew for the patches, that would not be in the plan `sparing`."""
+    anew = [one for one in planned.recipes.values() if one.kind is StepKind.WORLD and not store.has(one)]
+    if not anew:
+        return
+    others = {one.key for one in sparing().recipes.values()}
+    names = [f"{one.kind} {one.name}" for one in anew if one.key not in others]
+    if names:
+        say(f"made anew, since the patches change what it is made of: {', '.join(names)}")
+        say("--keep-world takes what is made of the tree without them: right if programs see nothing of the change")
 
 
 def live_target(target: Target, release: Release) -> LiveTarget:
@@ -82,9 +108,9 @@ def one(chosen: Chosen) -> Cell:
 
 
 def _trees(arguments: argparse.Namespace, matrix: Matrix, workspace: Workspace) -> tuple[Tree, Tree]:
-    """The source trees of kernel and userland that the command line or the environment names.
+    """The source tree that the command line or the environment names, with its patches and without.
 
-    They must be of the matrix's release.
+    It must be of the matrix's release.
     """
     tree, plain = source.trees(arguments, workspace, Deadline.after(_EXPORT_SECONDS), matrix.release)
     if tree.release != matrix.release.name:
@@ -95,4 +121,4 @@ def _trees(arguments: argparse.Namespace, matrix: Matrix, workspace: Workspace) 
             if arguments.release
             else "name another tree with --src, or another matrix file",
         )
-    return tree, plain if arguments.keep_world else tree
+    return tree, plain

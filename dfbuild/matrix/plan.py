@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -65,12 +66,21 @@ def plan(
 
 
 def require_memory(planned: Plan, memory: int | None) -> None:
-    """Raise `UsageError` if a cell's guest alone has more than the `memory`, in MiB, that is for all together."""
+    """Raise `UsageError` if a cell's guest alone has more than the `memory`, in MiB, that is for all together, or
+    than this host has."""
     largest = max(planned.cells, key=lambda cell: cell.shape.memory, default=None)
-    if memory is not None and largest is not None and largest.shape.memory > memory:
-        needed = largest.shape.memory
+    if largest is None:
+        return
+    needed = largest.shape.memory
+    if memory is not None and needed > memory:
         raise UsageError(
             f"cell {largest.id!r} needs {needed} MiB, and --memory is {memory}", hint=f"--memory {needed}, or more"
+        )
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    if needed > there:
+        raise UsageError(
+            f"cell {largest.id!r} needs {needed} MiB, and this host has {there}",
+            hint=f"less `memory` in [shapes.{largest.shape.name}]",
         )
 
 

@@ -17,13 +17,17 @@ from typing import Any
 import pytest
 from results_samples import info
 
-from dfbuild.cli import main, matrix, report
+from dfbuild.build.recipe import Recipe
+from dfbuild.build.store import ArtefactStore, build_all
+from dfbuild.cli import choice, main, matrix, report
 from dfbuild.cli.choice import Chosen, choose
 from dfbuild.cli.parser import build
 from dfbuild.cli.report import baseline
 from dfbuild.config import load
+from dfbuild.deadline import Deadline
 from dfbuild.errors import UsageError
 from dfbuild.matrix.expand import expand
+from dfbuild.matrix.plan import Plan
 from dfbuild.model import StepKind, Verdict
 from dfbuild.results.records import RunStatus, StepRecord
 from dfbuild.results.store import Store
@@ -224,6 +228,62 @@ def test_a_guest_that_does_not_fit_into_the_memory_that_is_given_is_refused(
     ((_, _, run),) = gone_on_with
     with pytest.raises(UsageError, match="--memory is 255"):
         matrix.run(parsed(workspace, "--resume", run, "--memory", "255"))
+
+
+def test_a_guest_that_this_host_has_no_memory_for_is_refused_before_anything_is_built(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text(EXCLUDING + "[shapes.up]\nmemory = 1048576\n")
+    with pytest.raises(UsageError, match="needs 1048576 MiB, and this host has") as caught:
+        choose(parsed(workspace, config), workspace)
+    assert "[shapes.up]" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('machine = "pc-i440fx-99.0"', "shape 'up': this host's QEMU has no machine 'pc-i440fx-99.0'"),
+        ('cpu = "Broadwel"', "shape 'up': this host's QEMU has no cpu 'Broadwel'"),
+        ('machine = "pc-i440fx-7.2"\ncpu = "Broadwell"', ""),
+        ('cpu = "max"', ""),
+    ],
+)
+def test_hardware_that_this_hosts_qemu_does_not_have_is_refused(
+    workspace: Workspace, tmp_path: Path, line: str, message: str
+) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text(EXCLUDING + f"[shapes.up]\n{line}\n")
+    if not message:
+        assert choose(parsed(workspace, config), workspace).plan.cells
+        return
+    with pytest.raises(UsageError) as caught:
+        choose(parsed(workspace, config), workspace)
+    assert caught.value.message == message
+    assert "help" in caught.value.hint
+
+
+def test_worlds_that_patches_have_made_anew_are_told_of(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def planned(*worlds: Recipe) -> Plan:
+        return Plan({one.id: one for one in worlds}, {}, (), ())
+
+    def world(name: str, tree: str) -> Recipe:
+        return Recipe(StepKind.WORLD, name, {"tree": tree}, lambda kitchen: {})
+
+    store = ArtefactStore(workspace)
+    kernel = Recipe(StepKind.KERNEL, "kernel", {"tree": "patched"}, lambda kitchen: {})
+    patched, same = world("gcc80", "patched"), world("tests", "any")
+    choice._tell_of_worlds(
+        planned(patched, same, kernel), lambda: planned(world("gcc80", "plain"), same, kernel), store
+    )
+    said = capsys.readouterr().err
+    assert "made anew, since the patches change what it is made of: world gcc80\n" in said
+    assert "--keep-world" in said
+    build_all(patched, store, Deadline.after(10), lambda line: None)
+    choice._tell_of_worlds(planned(patched), lambda: planned(world("gcc80", "plain")), store)
+    assert capsys.readouterr().err == ""
 
 
 def test_the_release_that_a_command_line_says_is_told_of_as_what_it_says(

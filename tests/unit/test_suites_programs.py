@@ -76,6 +76,7 @@ def test_hogs_use_what_they_are_given(built: dict[tuple[str, str], Path]) -> Non
     assert 0 < sum(one.numbers("cpu", 2)) <= 1.1 * max(one.numbers("wall", 2))
     assert one.integers("moves", 2) == (0, 0)
     assert one.integers("share", 2) == (1000, 1000)
+    assert min(one.numbers("late", 2)) >= 0
 
 
 def test_latency_measures_all(built: dict[tuple[str, str], Path]) -> None:

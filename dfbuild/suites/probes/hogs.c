@@ -5,7 +5,8 @@
  * Prints a list per key, one value per hog: cpu (microseconds of CPU time), wall (microseconds since all were told
  * to begin, so that who gets its first turn late has had less of it), home (APIC id of
  * the CPU it was seen on most), share (per mille of its time at home), moves (times its CPU changed), stalled
- * (microseconds that it was charged for without getting any further: the host had taken the CPU away).
+ * (microseconds that it was charged for without getting any further: the host had taken the CPU away), late (by how
+ * many microseconds a sleep of 1 ms after that was too long: a CPU has to wake whom it put to sleep).
  */
 #include "os.h"
 
@@ -16,7 +17,7 @@
 #define STALL 25e3
 
 struct hog {
-    double cpu, wall, stalled;
+    double cpu, wall, stalled, late;
     unsigned home, share, moves;
 };
 
@@ -57,6 +58,16 @@ static struct hog compute(struct order order)
     return hog;
 }
 
+static double nap(void)
+{
+    struct timespec asked = {0, 1000000};
+    double begin = os_now();
+
+    if (nanosleep(&asked, NULL) != 0)
+        _exit(6);
+    return os_now() - begin - 1000.0;
+}
+
 /* A hog waits for its order, which is also its signal to start, so that none has a head start. */
 static void child(int pin, int from, int to)
 {
@@ -68,6 +79,7 @@ static void child(int pin, int from, int to)
     if (read(from, &order, sizeof(order)) != (ssize_t)sizeof(order))
         _exit(4);
     hog = compute(order);
+    hog.late = nap();
     _exit(write(to, &hog, sizeof(hog)) == (ssize_t)sizeof(hog) ? 0 : 5);
 }
 
@@ -133,6 +145,9 @@ int main(int argc, char **argv)
     printf("\nstalled=");
     for (i = 0; i < count; i++)
         printf("%s%.0f", i ? " " : "", hogs[i].stalled);
+    printf("\nlate=");
+    for (i = 0; i < count; i++)
+        printf("%s%.0f", i ? " " : "", hogs[i].late);
     printf("\n");
     finish();
     return 0;

@@ -26,7 +26,9 @@ def test_cpu_threads(ask: Ask, cell: Cell, fact: Fact) -> None:
 
 
 def test_cpus_work(pinned_hogs: Report, cell: Cell, fact: Fact) -> None:
-    """A process pinned to each CPU really computes there."""
+    """A process pinned to each CPU really computes there, sleeps, and is woken."""
     at = homes(pinned_hogs, cell.shape.cpus)
     fact("apic ids", " ".join(map(str, at)))
     assert len(set(at)) == cell.shape.cpus, f"pinned to {cell.shape.cpus} CPUs, computing on {sorted(set(at))}"
+    late = pinned_hogs.numbers("late", cell.shape.cpus)
+    assert min(late) >= 0, f"a sleep of 1 ms ended {-min(late):.0f} us early"
