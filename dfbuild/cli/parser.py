@@ -170,7 +170,8 @@ def _guest(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "words",
         nargs=argparse.REMAINDER,
         metavar="COMMAND",
-        help="all that follows NAME, options too; exits as it does, and gets no input",
+        help="all that follows NAME, options too, joined by spaces for the guest's shell as ssh does; exits as it "
+        "does, and gets no input",
     )
     execute.add_argument("--via", choices=["serial", "ssh"], default="ssh")
     console.add_argument("--follow", action="store_true", help="go on until the guest ends")

@@ -47,7 +47,8 @@ def _release(document: Document, name: str) -> Release:
     except InvalidFile:
         raise
     except UsageError as error:
-        raise InvalidFile([document.problem(("release",), error.message, hint=error.hint)]) from error
+        message = error.message if error.file is None else f"{error.file} {error.message}"
+        raise InvalidFile([document.problem(("release",), message, hint=error.hint)]) from error
 
 
 class _Check:

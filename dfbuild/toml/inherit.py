@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from dfbuild.errors import UsageError, nearest
-from dfbuild.toml.document import Document, InvalidFile
+from dfbuild.toml.document import Document, InvalidFile, dotted
 from dfbuild.toml.lines import Place
 
 
@@ -126,16 +126,21 @@ def _name(entry: Any) -> Any:
 def _nothing(own: Document, base: Document, place: Place, keys: Sequence[str]) -> UsageError:
     """The problem that `keys` lead nowhere, with what there is instead where they stop."""
     value: Any = base.data
+    before: list[str] = []
     for key in keys:
         if not isinstance(value, dict) or key not in value:
             break
         value = value[key]
+        before.append(key)
     there: list[str] = []
     if isinstance(value, dict):
         there = list(value)
     elif isinstance(value, list):
         there = [str(_name(entry)) for entry in value]
-    return own.problem(place, f"{base.file.name} has nothing of that name", hint=nearest(key, there))
+    hint = nearest(key, there)
+    if hint and before:
+        hint += f" (in {dotted(before)})"
+    return own.problem(place, f"{base.file.name} has nothing of that name", hint=hint)
 
 
 def _tables(value: Any) -> bool:

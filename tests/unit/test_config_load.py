@@ -275,7 +275,7 @@ def test_what_is_wrong_with_what_a_matrix_is_like(tmp_path: Path, heir: str, mes
         (AXES.replace('"smp"', '["smp", 3]'), 5, "axes.kernel[1]", "expected text in quotation marks, found 3", ""),
         # names
         (AXES.replace("reference", "referense"), 1, "release", "unknown release 'referense'", "'reference'"),
-        (AXES.replace("reference", "./no.toml"), None, "", "cannot be read: No such file", ""),
+        (AXES.replace("reference", "./no.toml"), 1, "release", "/no.toml cannot be read: No such file", ""),
         (AXES.replace("clang-14", "clang14"), 3, "axes.toolchain[1]", "called 'clang14'", "'clang-14'"),
         (AXES.replace("clang-14", "gcc-12"), 3, "axes.toolchain[1]", "'gcc-12' stands here twice", "leave one"),
         (AXES.replace('["up", "smp2"]', '[\n "up",\n "smp3"]'), 8, "axes.shape[1]", "called 'smp3'", "'smp"),

@@ -102,8 +102,8 @@ def test_lists_inside_tables_that_only_the_base_has() -> None:
 @pytest.mark.parametrize(
     ("name", "message", "hint"),
     [
-        ("table.on", "base.toml has nothing of that name", "did you mean 'one'?"),
-        ("rules.w", "base.toml has nothing of that name", "known: x, y, x"),
+        ("table.on", "base.toml has nothing of that name", "did you mean 'one'? (in table)"),
+        ("rules.w", "base.toml has nothing of that name", "known: x, y, x (in rules)"),
         ("table.one.more", "base.toml has nothing of that name", ""),
         ("rules.x y", "expected a dotted key, found 'rules.x y'", "is quoted"),
         ("a = 1\nb", "expected a dotted key", "is quoted"),
