@@ -21,8 +21,8 @@ from dfbuild.session.symbols import annotate
 DIAGNOSIS = "diagnosis.txt"
 _SECONDS = 15.0
 _HINT_LIMIT = 1200
-# Of a diagnosis: a CPU, and the function that it is in.
-_WHERE = re.compile(r"^(cpu \d+) .*:\n  (at) [0-9a-f]+ (\S+\+0x.*)$", re.MULTILINE)
+# Of a diagnosis: a CPU, the function that it is in, and who called that, which tells more of one that waits.
+_WHERE = re.compile(r"^(cpu \d+) .*:\n  at [0-9a-f]+ (\S+\+0x.*)(?:\n  from [0-9a-f]+ (\S+\+0x.*))?$", re.MULTILINE)
 
 
 def failure(how: Exit, when: str) -> InfraError | None:
@@ -84,7 +84,9 @@ def hung(why: str, diagnose: Callable[[Deadline], str], directory: Path, deadlin
     except (InfraError, DeadlineExceeded) as error:
         diagnosis = f"no diagnosis: {error.message}"
     file = _keep(why, diagnosis, directory)
-    why = "; ".join([why, *(" ".join(found) for found in _WHERE.findall(diagnosis))])
+    what, *rest = why.split("; ", 1)
+    places = (f"{cpu} at {at}{from_ and f', from {from_}'}" for cpu, at, from_ in _WHERE.findall(diagnosis))
+    why = "; ".join([what, *places, *rest])
     return GuestHung(why, hint=f"what its CPUs were doing is in {file}:\n{diagnosis.strip()[:_HINT_LIMIT]}")
 
 

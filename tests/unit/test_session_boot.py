@@ -174,9 +174,17 @@ def spinning(guest: FakeGuest, tmp_path: Path) -> int:
 
 def test_a_hang_names_where_its_cpus_are(guest: FakeGuest, spinning: int, tmp_path: Path) -> None:
     guest.script = KERNEL
-    guest.diagnosis = f"cpu 0 (host thread 7):\n  at {spinning:016x}\ncpu 1 (host thread 8):\n  at {0:016x}\n"
-    with pytest.raises(GuestHung, match=r"; cpu 0 at spin\+0x0 \(spin\.c:1\)\n"):
+    guest.diagnosis = (
+        f"cpu 0 (host thread 7):\n  at {spinning:016x}\ncpu 1 (host thread 8):\n  at {0:016x}\n"
+        f"cpu 2 (host thread 9):\n  at {spinning:016x}\n  from {spinning + 4:016x}\n  from {spinning + 4:016x}\n"
+    )
+    with pytest.raises(GuestHung) as caught:
         boot(guest, quick(login=0.3), CELL, tmp_path, soon())
+    assert re.fullmatch(
+        r"stage 'login' not reached within \d+\.\d s; cpu 0 at spin\+0x0 \(spin\.c:1\); "
+        r"cpu 2 at spin\+0x0 \(spin\.c:1\), from spin\+0x4 \(spin\.c:1\); its last line was .*",
+        caught.value.message,
+    )
     assert f"  at {spinning:016x} spin+0x0 (spin.c:1)" in (tmp_path / "diagnosis.txt").read_text()
 
 
