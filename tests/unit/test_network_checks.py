@@ -399,9 +399,15 @@ def test_a_guest_that_refuses_nothing_is_found(guest: Callable[..., Services], d
         connections.test_refusals_limited(guest(outward=refused(0)), lambda _: "200", ignore, deadline)
 
 
+def storm(services: Services, deadline: Deadline) -> None:
+    """The check, with what it holds until it is over."""
+    with contextlib.ExitStack() as held:
+        connections.test_connect_storm(connections.STORM, services, held, ignore, ignore, deadline)
+
+
 def test_the_storm_passes_even_over_a_lossy_wire(guest: Callable[..., Services], deadline: Deadline) -> None:
     services = guest(inward=Impairment(loss=0.02))
-    connections.test_connect_storm(connections.STORM, services, ignore, ignore, deadline)
+    storm(services, deadline)
     connections.test_echo(services, deadline)
 
 
@@ -421,11 +427,11 @@ def test_a_guest_that_loses_one_connection_for_good_is_found(
 
     services = guest(inward=Impairment(drop=one_port))
     with pytest.raises(AssertionError, match="1 of 256 connections were lost"):
-        connections.test_connect_storm(connections.STORM, services, ignore, ignore, deadline.sooner(3))
+        storm(services, deadline.sooner(3))
 
 
 def test_a_guest_that_refuses_is_found(guest: Callable[..., Services], deadline: Deadline) -> None:
     services = guest()
     services.ports["discard"] = 4711
     with pytest.raises(AssertionError, match=r"256 of 256 connections were lost: .*refused"):
-        connections.test_connect_storm(connections.STORM, services, ignore, ignore, deadline)
+        storm(services, deadline)
