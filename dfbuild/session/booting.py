@@ -93,13 +93,15 @@ def _follow(
             if text and not console.closed:
                 console.send(text.encode(), deadline)
         told = len(reached)
-        if console.crash is not None:
-            raise GuestCrashed(explained(console.crash, guest, console, release, deadline))
-        if console.failure is not None:
-            raise console.failure
+        with console.changed:  # A crash is made known together with the end that it led to.
+            crash, broken, closed = console.crash, console.failure, console.closed
+        if crash is not None:
+            raise GuestCrashed(explained(crash, guest, console, release, deadline))
+        if broken is not None:
+            raise broken
         if told == len(tracker.stages):
             return
-        if console.closed:
+        if closed:
             raise _ended(guest, console, tracker)
         if overdue is not None:
             raise hung(f"{overdue}{_reached(tracker)}", partial(diagnose, guest), directory, deadline)
