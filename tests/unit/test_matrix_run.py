@@ -64,10 +64,8 @@ def cell(toolchain: str, shape: str) -> Cell:
     return Cell(Variant("reference", toolchain, "on", "smp"), Shape(shape))
 
 
-@pytest.fixture
-def guests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Replaces the guest run by one that passes at once; the list says which cells ran."""
-    ran: list[str] = []
+def play(monkeypatch: pytest.MonkeyPatch, ends: Callable[[Cell, Artefact, bool], Verdict]) -> None:
+    """Replace the guest's run: it ends at once, as `ends` says of cell, image, and whether it is the last run."""
 
     def run_cell(
         job: Job,
@@ -79,14 +77,26 @@ def guests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         *,
         last: bool,
     ) -> Verdict:
-        assert (image.path / "what").read_text() == f"image-{cell.variant.toolchain}"
-        ran.append(cell.id)
+        verdict = ends(cell, image, last)
         attempt = job.results.begin_cell(job.run, cell.id, steps)
         booted()
-        job.results.end_cell(attempt, Verdict.PASS)
-        return Verdict.PASS
+        job.results.end_cell(attempt, verdict)
+        return verdict
 
     monkeypatch.setattr(run_module, "run_cell", run_cell)
+
+
+@pytest.fixture
+def guests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Replaces the guest run by one that passes; the list says which cells ran."""
+    ran: list[str] = []
+
+    def passes(cell: Cell, image: Artefact, last: bool) -> Verdict:
+        assert (image.path / "what").read_text() == f"image-{cell.variant.toolchain}"
+        ran.append(cell.id)
+        return Verdict.PASS
+
+    play(monkeypatch, passes)
     return ran
 
 
@@ -132,21 +142,11 @@ def test_what_only_the_infrastructure_failed_is_run_once_more(
 ) -> None:
     ran: list[bool] = []
 
-    def run_cell(
-        job: Job,
-        cell: Cell,
-        image: Artefact,
-        host: Recipe | None,
-        steps: tuple[str, ...],
-        booted: Callable[[], None],
-        *,
-        last: bool,
-    ) -> Verdict:
+    def ends(cell: Cell, image: Artefact, last: bool) -> Verdict:
         ran.append(last)
-        job.results.end_cell(job.results.begin_cell(job.run, cell.id, steps), verdict)
         return verdict
 
-    monkeypatch.setattr(run_module, "run_cell", run_cell)
+    play(monkeypatch, ends)
     record, _ = go(Workspace(tmp_path), Target(), [cell("gcc-12", "up")])
     assert ran == ([False, True] if verdict is Verdict.INFRA else [False])
     assert record.cells[0].verdict is verdict
