@@ -273,9 +273,12 @@ def test_of_what_a_guest_installed_only_what_the_cross_built_world_has_is_taken(
     assert not list(tmp_path.rglob("evil"))
 
 
-def test_what_is_no_archive_is_the_builds_fault(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [0, 5, 100, 500])
+def test_what_is_no_whole_archive_is_the_builds_fault(tmp_path: Path, kept: int) -> None:
+    packed = installed(tmp_path)
+    packed.write_bytes(packed.read_bytes()[:kept] or b"none")
     with pytest.raises(BuildFailed, match="cannot be read"):
-        built(world(tmp_path, Guest(program(tmp_path, "none", "-"), [DONE])), tmp_path)
+        built(world(tmp_path, Guest(packed, [DONE])), tmp_path)
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -6,10 +6,12 @@ release has HAMMER2 the objects lie on a second disk, which the guest formats: t
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import shutil
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -123,25 +125,27 @@ def take(packed: Path, root: Path, target: Path) -> list[str]:
     The archive is a guest's: what is not in `root` under exactly that path is not touched.
     """
     wanted = set(_files(root))
-    taken = []
+    taken: set[str] = set()
     try:
         with tarfile.open(packed) as archive:
             for member in archive:
                 name = member.name.removeprefix("./")
                 if name not in wanted or not (member.isfile() or member.islnk()):
                     continue
-                content = archive.extractfile(member)
-                if content is None:
-                    raise BuildFailed(f"the guest's {name} has nothing in it", component="world")
                 path = target / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with content, path.open("wb") as file:
-                    shutil.copyfileobj(content, file)
-                path.chmod((root / name).stat().st_mode & 0o777)
-                taken.append(name)
-    except (tarfile.TarError, KeyError) as error:
+                path.unlink(missing_ok=True)
+                other = member.linkname.removeprefix("./")
+                if other in taken - {name}:  # Out of the archive it would be read from its beginning again.
+                    os.link(target / other, path)
+                elif (content := archive.extractfile(member)) is not None:
+                    with content, path.open("wb") as file:
+                        shutil.copyfileobj(content, file)
+                    path.chmod((root / name).stat().st_mode & 0o777)
+                taken.add(name)
+    except (tarfile.TarError, KeyError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BuildFailed(f"what the guest packed cannot be read: {error}", component="world") from error
-    return sorted(set(taken))
+    return sorted(taken)
 
 
 def _log(cross: Path, taken: list[str], target: Path) -> None:
