@@ -47,12 +47,17 @@ def show(run: RunRecord, comparison: Comparison | None, workspace: Workspace, st
     from rich.console import Console
 
     stream = stream or sys.stdout
-    width = None if stream.isatty() or os.environ.get("COLUMNS", "").isdecimal() else _PLAIN_WIDTH
-    console = Console(file=stream, highlight=False, markup=False, emoji=False, width=width)
-    _print(console, run, comparison, Excerpts(workspace, run))
+    if not stream.isatty():
+        columns = os.environ.get("COLUMNS", "")
+        width = int(columns) if columns.isdecimal() else _PLAIN_WIDTH
+        stream.write(render(run, comparison, workspace, width))
+        return
+    _print(
+        Console(file=stream, highlight=False, markup=False, emoji=False), run, comparison, Excerpts(workspace, run)
+    )
 
 
-def render(run: RunRecord, comparison: Comparison | None, workspace: Workspace) -> str:
+def render(run: RunRecord, comparison: Comparison | None, workspace: Workspace, width: int = _PLAIN_WIDTH) -> str:
     """The same as plain text, whatever the environment says of colours."""
     from rich.console import Console
 
@@ -62,7 +67,7 @@ def render(run: RunRecord, comparison: Comparison | None, workspace: Workspace) 
         highlight=False,
         markup=False,
         emoji=False,
-        width=_PLAIN_WIDTH,
+        width=width,
         force_terminal=False,
         color_system=None,
     )
