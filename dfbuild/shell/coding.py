@@ -63,9 +63,9 @@ def command_bytes(command: str) -> bytes:
 
 
 def shortened(command: str) -> str:
-    """A command as messages name it: the beginning of its first line."""
-    line = command.strip().partition("\n")[0]
-    return f"`{line}`" if len(line) <= _NAMED and line == command.strip() else f"`{line[:_NAMED]}…`"
+    """A command as messages name it: the beginning of its last line, before which stands what prepares for it."""
+    line = command.strip().rpartition("\n")[2]
+    return f"`{line}`" if len(line) <= _NAMED else f"`{line[:_NAMED]}…`"
 
 
 # ── text lines of any bytes ──────────────────────────────────────────────────────────────────────────────────────

@@ -21,6 +21,7 @@ from dfbuild.shell.coding import (
     encode,
     escape,
     pieces,
+    shortened,
 )
 
 CODINGS: tuple[Coding, ...] = ("base64", "uuencode")
@@ -122,3 +123,8 @@ def test_checksums_are_those_of_the_programs(checksum: Checksum, program: str, d
 def test_a_command_with_a_nul_is_refused() -> None:
     with pytest.raises(UsageError, match="NUL"):
         command_bytes("echo a\0b")
+
+
+def test_a_command_is_named_by_its_last_line() -> None:
+    assert shortened("logger -t x 'begin'\nps -ax\n") == "`ps -ax`"
+    assert shortened("y" * 100) == f"`{'y' * 60}…`"
