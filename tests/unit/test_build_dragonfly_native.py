@@ -208,7 +208,9 @@ def world(tmp_path: Path, guest: Guest, release: Release = RELEASE, compiler: st
             (root / "bin" / name).chmod(0o555)
         (root / "bin/script").write_text("#!/bin/sh\n")
         (root / "bin/link").symlink_to("sh")
-        (root / "only-here").write_text("x")
+        (root / "etc").mkdir()
+        (root / "etc/fstab").write_text("")
+        shutil.copyfile(root / "bin/sh", root / "only-here")
         log = "".join(f"./bin/{name} type=file mode=0555\n" for name in ("test", "[", "sh", "script", "ls"))
         (kitchen.directory / part.LOG).write_text(f"./bin type=dir\n{log}./only-here type=file mode=0644\n")
         return {}

@@ -57,7 +57,7 @@ def recipe(
 
     A part of an image with those regular files of `cross` that the guest has made as well. `objects` is an image
     with a place for HAMMER2, if the guest has to format one. Facts: seconds; `programs`, as `compare` has it;
-    `missing`, the first of the files that the guest has not made.
+    `missing`, the first of the programs that the guest has not made.
     Raises `BuildFailed` if `make` fails in the guest.
     """
     names, memory = native.environment(release, variant.toolchain), native.memory(release)
@@ -88,7 +88,8 @@ def recipe(
         for left in (packed, text):
             left.unlink()
         _log(crossed.path / part.LOG, taken, kitchen.directory / part.LOG)
-        missing = sorted(set(_files(root)) - set(taken))
+        # Configuration is none of installworld's; what is missing of programs would be.
+        missing = sorted(name for name in set(_files(root)) - set(taken) if _text(root / name) is not None)
         return {
             "seconds": seconds,
             "programs": compare(root, kitchen.directory / part.ROOT, taken),
