@@ -254,6 +254,7 @@ def test_a_world_is_built_by_the_trees_own_make(tmp_path: Path) -> None:
     assert made.facts["seconds"] == 3600
     assert made.facts["programs"]["count"] == 4
     assert made.facts["programs"]["same"] == 3
+    assert made.facts["programs"]["as large"] == 0
     (told,) = made.facts["programs"]["differ"].items()
     assert told[0] == "bin/ls" and re.fullmatch(r"[1-9]\d* of \d+ bytes", told[1])
     assert made.facts["missing"] == ["only-here"]

@@ -160,7 +160,8 @@ def _log(cross: Path, taken: list[str], target: Path) -> None:
 def compare(cross: Path, made: Path, names: list[str]) -> dict[str, Any]:
     """How the programs and libraries among `names` stand to each other, by their text.
 
-    `count` of them, how many have the `same`, and by the path of another how many bytes `differ` and of how many.
+    `count` of them, how many have the `same`, and one that is `as large`; by the path of each that has another how
+    many bytes `differ`, and of how many. Those of another size come first.
     """
     found = {name: pair for name in names if (pair := (_text(cross / name), _text(made / name)))[0] is not None}
     differ = {
@@ -168,7 +169,14 @@ def compare(cross: Path, made: Path, names: list[str]) -> dict[str, Any]:
         for name, (one, other) in found.items()
         if one is not None and one != other
     }
-    return {"count": len(found), "same": len(found) - len(differ), "differ": dict(list(differ.items())[:_TOLD])}
+    large = [name for name in differ if len(found[name][0] or b"") == len(found[name][1] or b"")]
+    told = sorted(differ, key=lambda name: name in large)[:_TOLD]
+    return {
+        "count": len(found),
+        "same": len(found) - len(differ),
+        "as large": len(large),
+        "differ": {name: differ[name] for name in told},
+    }
 
 
 def _text(path: Path) -> bytes | None:
