@@ -20,6 +20,7 @@ from dfbuild.guest.offered import require_offered
 from dfbuild.matrix.expand import asking, expand, narrow, select
 from dfbuild.matrix.machine import machine
 from dfbuild.matrix.plan import Plan, plan, require_memory
+from dfbuild.matrix.run import label
 from dfbuild.model import Cell, GivenXenHost, Refusal, StepKind
 from dfbuild.releases import Release
 from dfbuild.source import Tree
@@ -67,7 +68,7 @@ def choose(arguments: argparse.Namespace, workspace: Workspace) -> Chosen:
             builder = bases.Based(builder, bases.find(workspace, arguments.base, matrix.release.name))
         return builder, plan(expansion.cells, expansion.refusals, builder, matrix.release, workspace, where)
 
-    builder, planned = planning(lambda: trees()[arguments.keep_world])
+    builder, planned = planning(lambda: trees()[1 if arguments.keep_world else 0])
     require_memory(planned, arguments.memory)
     require_offered((cell.shape for cell in planned.cells), Deadline.after(_ASK_SECONDS, what="QEMU's answer"))
     if arguments.patch and not arguments.keep_world:
@@ -81,7 +82,7 @@ def _tell_of_worlds(planned: Plan, sparing: Callable[[], Plan], store: ArtefactS
     if not anew:
         return
     others = {one.key for one in sparing().recipes.values()}
-    names = [f"{one.kind} {one.name}" for one in anew if one.key not in others]
+    names = [label(one) for one in anew if one.key not in others]
     if names:
         say(f"made anew, since the patches change what it is made of: {', '.join(names)}")
         say("--keep-world takes what is made of the tree without them: right if programs see nothing of the change")

@@ -23,7 +23,7 @@ from dfbuild.wire.capture import Capture, NotACapture, read_capture
 from dfbuild.wire.frames import Arp, Flag, Flow, Segment, decode, encode_arp, encode_unreachable
 from dfbuild.wire.impair import Impairment, impaired
 from dfbuild.wire.link import WireBusy
-from dfbuild.wire.peer import MAC
+from dfbuild.wire.peer import MAC, Listener
 from dfbuild.wire.switch import MacTable, switched
 from dfbuild.wire.tcp import State
 
@@ -239,13 +239,18 @@ def test_a_host_that_cannot_take_the_frames_is_no_silent_guest(
             peer.wait(lambda: False, soon(), "anything")
 
 
-def test_invented_neighbours_and_connections_fill_no_memory(
-    two: tuple[Peer, Peer], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def crowded(two: tuple[Peer, Peer], monkeypatch: pytest.MonkeyPatch) -> tuple[Peer, Peer, Listener]:
+    """A host that has room for 20 of everything, a guest that it knows, and where it listens."""
     monkeypatch.setattr("dfbuild.wire.peer._MOST", 20)
     peer, guest = two
     listener = peer.listen(80)
     guest.resolve(HOST, soon())
+    return peer, guest, listener
+
+
+def test_invented_neighbours_and_connections_fill_no_memory(crowded: tuple[Peer, Peer, Listener]) -> None:
+    peer, guest, listener = crowded
     known = len(peer.neighbours)
     for number in range(100):
         invented = f"10.9.1.{number}"
@@ -256,13 +261,8 @@ def test_invented_neighbours_and_connections_fill_no_memory(
     assert 0 < len(listener.syns) <= 20
 
 
-def test_a_connection_begun_again_and_again_fills_no_memory(
-    two: tuple[Peer, Peer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dfbuild.wire.peer._MOST", 20)
-    peer, guest = two
-    listener = peer.listen(80)
-    guest.resolve(HOST, soon())
+def test_a_connection_begun_again_and_again_fills_no_memory(crowded: tuple[Peer, Peer, Listener]) -> None:
+    _, guest, listener = crowded
     flow = Flow(GUEST, 1000, HOST, 80)
     for number in range(100):
         guest.inject(Segment(flow, Flag.SYN, number * 10))

@@ -403,8 +403,4 @@ def cd_efi(release: Release) -> Loaders:
 def hammer2(release: Release) -> Hammer2:
     """Its part about HAMMER2; raises `UsageError` where there is none."""
     found = of(release).image.hammer2
-    if found is None:
-        raise UsageError(
-            f"{release.title} has no HAMMER2 that dfbuild knows of: its data have no [build.image.hammer2]"
-        )
-    return found
+    return _known(found, "image.hammer2", f"{release.title} has no HAMMER2 that dfbuild knows of")

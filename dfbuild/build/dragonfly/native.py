@@ -7,7 +7,7 @@ It runs in a cross-built guest that has the sources on its disk. For worlds see 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def recipe(
             shell.get("/var/tmp/kernel", target, kitchen.deadline)
         _prove(target, crossed.path / part.ROOT / installed, protector)
         target.chmod(0o555)
-        _log(crossed, installed, kitchen.directory / part.LOG)
+        log(crossed, (installed,), kitchen.directory / part.LOG)
         return {"seconds": seconds, "sections": compare(crossed.path / part.ROOT / installed, target)}
 
     inputs = {"compiler": variant.toolchain, "memory": size, "form": 1}
@@ -199,10 +199,12 @@ def memory(release: Release) -> int:
     return max(MEMORY, release.shape.memory or 0)
 
 
-def _log(crossed: Artefact, installed: str, target: Path) -> None:
-    """Owner, mode and flags of the kernel are those that the cross-built one would have been installed with."""
-    lines = (crossed.path / part.LOG).read_text().splitlines(keepends=True)
-    target.write_text("".join(line for line in lines if line.startswith(f"./{installed} ")))
+def log(crossed: Artefact, installed: Iterable[str], target: Path) -> None:
+    """Owners, modes and flags are those that the same cross-built files would have been installed with."""
+    names = {f"./{name}" for name in installed}
+    with (crossed.path / part.LOG).open(encoding="utf-8", errors="surrogateescape") as lines:
+        chosen = [line for line in lines if line.split(" ", 1)[0] in names]
+    target.write_text("".join(chosen), encoding="utf-8", errors="surrogateescape")
 
 
 def compare(cross: Path, native: Path) -> dict[str, dict[str, int]]:

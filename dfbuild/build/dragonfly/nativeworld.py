@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import os
 import shutil
 import tarfile
@@ -87,7 +88,7 @@ def recipe(
         taken = take(packed, root, kitchen.directory / part.ROOT)
         for left in (packed, text):
             left.unlink()
-        _log(crossed.path / part.LOG, taken, kitchen.directory / part.LOG)
+        native.log(crossed, taken, kitchen.directory / part.LOG)
         # Configuration is none of installworld's; what is missing of programs would be.
         missing = sorted(name for name in set(_files(root)) - set(taken) if _text(root / name) is not None)
         return {
@@ -137,7 +138,8 @@ def take(packed: Path, root: Path, target: Path) -> list[str]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.unlink(missing_ok=True)
                 other = member.linkname.removeprefix("./")
-                if other in taken - {name}:  # Out of the archive it would be read from its beginning again.
+                # Out of the archive what is linked would be read from its beginning again.
+                if other != name and other in taken:
                     os.link(target / other, path)
                 elif (content := archive.extractfile(member)) is not None:
                     with content, path.open("wb") as file:
@@ -149,34 +151,28 @@ def take(packed: Path, root: Path, target: Path) -> list[str]:
     return sorted(taken)
 
 
-def _log(cross: Path, taken: list[str], target: Path) -> None:
-    """Owners, modes and flags are those that the cross-built files would have been installed with."""
-    names = {f"./{name}" for name in taken}
-    with cross.open(encoding="utf-8", errors="surrogateescape") as lines:
-        chosen = [line for line in lines if line.split(" ", 1)[0] in names]
-    target.write_text("".join(chosen), encoding="utf-8", errors="surrogateescape")
-
-
 def compare(cross: Path, made: Path, names: list[str]) -> dict[str, Any]:
     """How the programs and libraries among `names` stand to each other, by their text.
 
     `count` of them, how many have the `same`, and one that is `as large`; by the path of each that has another how
     many bytes `differ`, and of how many. Those of another size come first.
     """
-    found = {name: pair for name in names if (pair := (_text(cross / name), _text(made / name)))[0] is not None}
-    differ = {
-        name: f"{native.differing(one, other or b'')} of {len(one)} bytes"
-        for name, (one, other) in found.items()
-        if one is not None and one != other
-    }
-    large = [name for name in differ if len(found[name][0] or b"") == len(found[name][1] or b"")]
-    told = sorted(differ, key=lambda name: name in large)[:_TOLD]
-    return {
-        "count": len(found),
-        "same": len(found) - len(differ),
-        "as large": len(large),
-        "differ": {name: differ[name] for name in told},
-    }
+    count = same = 0
+    large: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for name in names:
+        one = _text(cross / name)
+        if one is None:
+            continue
+        count += 1
+        other = _text(made / name) or b""
+        if one == other:
+            same += 1
+        else:
+            told = f"{native.differing(one, other)} of {len(one)} bytes"
+            (large if len(one) == len(other) else others)[name] = told
+    first = itertools.islice({**others, **large}.items(), _TOLD)
+    return {"count": count, "same": same, "as large": len(large), "differ": dict(first)}
 
 
 def _text(path: Path) -> bytes | None:
